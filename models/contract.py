@@ -1,0 +1,263 @@
+"""What a server and a worker say to each other, as frozen values.
+
+The narrow waist of limner: a `Job` is absolute and right by construction (intake made it so), an
+`Event` is a fact. Knows nothing of torch, of HTTP, or of how the messages travel (`wire`).
+"""
+
+from typing import Literal, TypeAlias
+
+import msgspec
+
+Task: TypeAlias = Literal["generate", "edit", "inpaint"]
+Dtype: TypeAlias = Literal["auto", "float32", "bfloat16", "float16"]
+FaultKind: TypeAlias = Literal[
+    "bad_job",  # the family refused what it was asked; intake should have
+    "load_failed",  # the model could not be read, or failed its audit
+    "not_configured",  # this kind of work is not set up on this worker
+    "not_finite",  # NaN or infinity instead of pixels
+    "out_of_memory",  # even alone
+    "worker_died",  # the process is gone; said by the server, never by a worker
+    "internal",  # anything else
+]
+
+CHANNELS = {"L": 1, "RGB": 3}
+
+
+class Value(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A frozen, strictly decoded value."""
+
+
+class Image(Value, frozen=True):
+    """Raw 8-bit pixels by rows from the top left: `RGB` interleaved, or `L` (mask: 255 = repaint).
+
+    Raises:
+        ValueError: the number of bytes does not fit the size and mode.
+    """
+
+    width: int
+    height: int
+    mode: Literal["RGB", "L"]
+    pixels: bytes
+
+    def __post_init__(self) -> None:
+        if len(self.pixels) != self.width * self.height * CHANNELS[self.mode]:
+            raise ValueError(
+                f"{len(self.pixels)} bytes are no {self.width}×{self.height} {self.mode} image"
+            )
+
+
+class ModelSpec(Value, frozen=True, kw_only=True):
+    """What a worker must know to load a model: a `[[model]]` table without the server's part."""
+
+    id: str
+    family: str
+    path: str = ""  # a diffusers folder; empty for a family without weights
+    dtype: Dtype = "auto"
+    scheduler: str = ""  # a name of `families.sd.SCHEDULERS`; empty: as the folder says
+    width: int  # paint size of the warm-up picture, px
+    height: int
+    max_batch: int = 4  # canvases per forward at the most
+
+
+class WorkerSpec(Value, frozen=True, kw_only=True):
+    """How a worker process is to be set up."""
+
+    name: str
+    device: str  # "cpu", "cuda:0", …
+    threads: int = 0  # intra-op CPU threads; 0 leaves the choice to torch
+    models: tuple[ModelSpec, ...]
+
+
+class Job(Value, frozen=True, kw_only=True):
+    """All that is needed to paint `len(seeds)` images; image i is drawn from `seeds[i]` alone."""
+
+    id: str
+    model: str
+    task: Task
+    prompt: str
+    negative_prompt: str = ""
+    width: int  # paint size, px
+    height: int
+    steps: int
+    guidance: float
+    strength: float = (
+        1.0  # 0 < strength ≤ 1; how much of the noise schedule an input image goes through
+    )
+    scheduler: str = ""  # empty: the model's own
+    seeds: tuple[int, ...]  # each 0 … 2³¹−1
+    inputs: int = 0  # attached images; the first is the base
+    masked: bool = False  # a mask is attached
+    preview_every: int = 0  # steps between previews; 0: none
+    strict: bool = False  # never share a forward, so that bits do not depend on neighbours
+
+
+# -- Work: what a server asks of a worker ---------------------------------------------------------
+
+
+class Command(Value, frozen=True, tag=True):
+    """Server → worker."""
+
+
+class Attach(Command, frozen=True):
+    """An input image of a job, sent once per worker and ahead of its first canvas."""
+
+    job: str
+    index: int  # position among the inputs; ignored for the mask
+    role: Literal["input", "mask"]
+    image: Image
+
+
+class Paint(Command, frozen=True):
+    """Paint one canvas: image `index` of the job."""
+
+    job: Job
+    index: int
+
+
+class Enlarge(Command, frozen=True):
+    """Super-resolution of the attached image."""
+
+    job: str
+    scale: float
+
+
+class Cutout(Command, frozen=True):
+    """Remove the background of the attached image."""
+
+    job: str
+
+
+class Judge(Command, frozen=True):
+    """Score the attached image with the safety classifiers."""
+
+    job: str
+
+
+class Extend(Command, frozen=True):
+    """Rewrite a prompt at more length."""
+
+    job: str
+    prompt: str
+
+
+class Describe(Command, frozen=True):
+    """Say what the device is and what is loaded; answered by `Described`."""
+
+    job: str
+
+
+Work: TypeAlias = Paint | Enlarge | Cutout | Judge | Extend | Describe
+
+
+class Cancel(Command, frozen=True):
+    """Stop a canvas at its next pause; answered by `Cancelled` unless it ended first."""
+
+    job: str
+    index: int
+
+
+class Release(Command, frozen=True):
+    """Forget the attachments of a job: no more of its canvases will come."""
+
+    job: str
+
+
+class Stop(Command, frozen=True):
+    """Cancel everything and exit 0."""
+
+
+AnyCommand: TypeAlias = Attach | Work | Cancel | Release | Stop
+
+
+# -- Events: what a worker answers ----------------------------------------------------------------
+
+
+class Event(Value, frozen=True, tag=True):
+    """Worker → server."""
+
+
+class Ready(Event, frozen=True):
+    """The process is up and reads commands; models are still to be loaded."""
+
+    device: str
+
+
+class Loaded(Event, frozen=True):
+    """A model is in memory, passed its audit and painted its warm-up picture."""
+
+    model: str
+    seconds: float
+    max_batch: int  # canvases per forward that still raise throughput, as measured
+
+
+class LoadFailed(Event, frozen=True):
+    """A model cannot be served; the others can."""
+
+    model: str
+    reason: str
+
+
+class Room(Event, frozen=True):
+    """How many more canvases this worker would take on, and what a step costs it, in seconds."""
+
+    free: int
+    step_seconds: float
+
+
+class Step(Event, frozen=True):
+    """A canvas finished step `step` of `steps` (from 1), perhaps with a preview of its outcome."""
+
+    job: str
+    index: int
+    step: int
+    steps: int
+    preview: Image | None = None
+
+
+class Finished(Event, frozen=True):
+    """A canvas is painted, `seconds` after it started; `notes` say what was not honoured."""
+
+    job: str
+    index: int
+    image: Image
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+
+class Cancelled(Event, frozen=True):
+    """A canvas was stopped on request."""
+
+    job: str
+    index: int
+
+
+class Fault(Value, frozen=True):
+    """What broke. `detail` is for the log, not for clients."""
+
+    kind: FaultKind
+    detail: str = ""
+
+
+class Failed(Event, frozen=True):
+    """A canvas, or other work, ended without a result."""
+
+    job: str
+    index: int
+    fault: Fault
+
+
+class Described(Event, frozen=True):
+    """The answer to `Describe`."""
+
+    job: str
+    device: str
+    name: str  # of the hardware
+    memory_total: int  # bytes; of the device
+    memory_free: int
+    models: tuple[str, ...]
+
+
+AnyEvent: TypeAlias = (
+    Ready | Loaded | LoadFailed | Room | Step | Finished | Cancelled | Failed | Described
+)
+Ending: TypeAlias = Finished | Cancelled | Failed  # every canvas ends in exactly one of these

@@ -1,0 +1,113 @@
+"""Everything a client can be told, as one tree. Each dialect renders every code in its own shape.
+
+    Refusal
+    ├─ BadRequest             invalid_request         400  a field is missing, malformed, too large
+    │   ├─ BadImage           invalid_image           400  bytes that are no acceptable image
+    │   └─ BadMask            invalid_mask            400  a mask that does not fit its image
+    ├─ Forbidden              forbidden               403  host or origin not allowed
+    ├─ NotFound               not_found               404  no such route
+    │   └─ UnknownModel       model_not_found         404
+    ├─ MethodNotAllowed       method_not_allowed      405
+    ├─ TooLarge               payload_too_large       413  body over the limit
+    ├─ UnsupportedMedia       unsupported_media_type  415
+    ├─ Unprocessable          unsupported             422  understood, but no loaded model does it
+    ├─ InternalError          internal_error          500
+    │   └─ WorkerDied         worker_died             500  the painting process died, twice
+    └─ Unavailable            unavailable             503  try again later
+        ├─ Overloaded         overloaded              503  the backlog is full
+        ├─ ModelLoading       model_loading           503
+        ├─ ModelFailed        model_failed            503  the model could not be loaded
+        ├─ ShuttingDown       shutting_down           503
+        └─ OutOfMemory        insufficient_memory     503  the image does not fit the device
+
+The message is public; what is private goes to the log through `__cause__`.
+"""
+
+from typing import ClassVar
+
+
+class Refusal(Exception):
+    """Something a client is told. `param` names the field at fault; `retry_after` is in seconds."""
+
+    code: ClassVar[str] = "refused"
+    status: ClassVar[int] = 400
+
+    def __init__(
+        self, message: str, *, param: str | None = None, retry_after: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.retry_after = retry_after
+
+
+class BadRequest(Refusal):
+    code, status = "invalid_request", 400
+
+
+class BadImage(BadRequest):
+    code = "invalid_image"
+
+
+class BadMask(BadRequest):
+    code = "invalid_mask"
+
+
+class Forbidden(Refusal):
+    code, status = "forbidden", 403
+
+
+class NotFound(Refusal):
+    code, status = "not_found", 404
+
+
+class UnknownModel(NotFound):
+    code = "model_not_found"
+
+
+class MethodNotAllowed(Refusal):
+    code, status = "method_not_allowed", 405
+
+
+class TooLarge(Refusal):
+    code, status = "payload_too_large", 413
+
+
+class UnsupportedMedia(Refusal):
+    code, status = "unsupported_media_type", 415
+
+
+class Unprocessable(Refusal):
+    code, status = "unsupported", 422
+
+
+class InternalError(Refusal):
+    code, status = "internal_error", 500
+
+
+class WorkerDied(InternalError):
+    code = "worker_died"
+
+
+class Unavailable(Refusal):
+    code, status = "unavailable", 503
+
+
+class Overloaded(Unavailable):
+    code = "overloaded"
+
+
+class ModelLoading(Unavailable):
+    code = "model_loading"
+
+
+class ModelFailed(Unavailable):
+    code = "model_failed"
+
+
+class ShuttingDown(Unavailable):
+    code = "shutting_down"
+
+
+class OutOfMemory(Unavailable):
+    code = "insufficient_memory"

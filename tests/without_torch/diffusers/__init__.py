@@ -1,0 +1,1 @@
+raise ImportError("diffusers is hidden here, to prove that the server does without it")
