@@ -186,6 +186,7 @@ class Loaded(Event, frozen=True):
     """A model is in memory, passed its audit and painted its warm-up picture."""
 
     model: str
+    tasks: tuple[Task, ...]  # what these weights can do
     seconds: float
     max_batch: int  # canvases per forward that still raise throughput, as measured
 

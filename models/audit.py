@@ -1,0 +1,143 @@
+"""From a folder on disk to a pipeline that is what it claims to be.
+
+diffusers loads broken folders in silence: a missing tensor stays unallocated or random, a missing
+tokenizer becomes one of two words. Here the folder is looked at before anything is imported, each
+model is loaded by itself so that its missing tensors are known, and the whole is checked once more.
+"""
+
+import importlib
+import json
+import logging
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+
+log = logging.getLogger(__name__)
+
+PICKLES = ("*.ckpt", "*.pt", "*.pth", "*.pkl", "*.bin")
+LIBRARIES = ("diffusers", "transformers")
+
+
+class Unloadable(Exception):
+    """The folder cannot be served; the message says why, for the operator."""
+
+
+def load(
+    folder: Path, kinds: Collection[str], dtype: torch.dtype, device: torch.device
+) -> diffusers.DiffusionPipeline:
+    """Load a diffusers folder whose pipeline class is one of `kinds`, and check it.
+
+    Raises:
+        Unloadable: the folder is damaged, incomplete, not safe to open, or of another kind.
+    """
+    index = read_index(folder)
+    kind = index["_class_name"]
+    if kind not in kinds:
+        raise Unloadable(f"{folder} holds a {kind}; this family loads {', '.join(sorted(kinds))}")
+    refuse_code(folder)
+    try:
+        parts = {
+            name: load_model(folder / name, library, class_name, dtype)
+            for name, (library, class_name) in components(index).items()
+            if is_model(library, class_name)
+        }
+        unwanted = {name: None for name in ("safety_checker",) if name in index}
+        pipe = getattr(diffusers, kind).from_pretrained(
+            folder, **parts, **unwanted, local_files_only=True, use_safetensors=True
+        )
+    except Unloadable:
+        raise
+    except Exception as error:  # libraries raise a dozen classes for a damaged folder
+        raise Unloadable(f"{folder}: {type(error).__name__}: {error}") from error
+    check(pipe, folder)
+    return pipe.to(device)
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """The folder's model_index.json.
+
+    Raises:
+        Unloadable: it is missing, not JSON, or names something outside the two libraries.
+    """
+    path = folder / "model_index.json"
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+        kind = index["_class_name"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Unloadable(f"{path} cannot be read as a pipeline's index: {error}") from error
+    if not hasattr(diffusers, str(kind)):
+        raise Unloadable(f"{path}: diffusers {diffusers.__version__} has no pipeline {kind}")
+    for name, (library, class_name) in components(index).items():
+        if library not in LIBRARIES or not hasattr(importlib.import_module(library), class_name):
+            raise Unloadable(f"{path}: {name} is {library}.{class_name}, which is not allowed")
+    return index
+
+
+def components(index: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """Name → (library, class) of the parts that the folder holds; safety checkers left out."""
+    return {
+        name: (str(value[0]), str(value[1]))
+        for name, value in index.items()
+        if isinstance(value, list) and len(value) == 2 and value[0] and name != "safety_checker"
+    }
+
+
+def refuse_code(folder: Path) -> None:
+    """Nothing in a model's folder may be run, and a pickle is a program."""
+    if found := sorted(folder.rglob("*.py")):
+        raise Unloadable(f"{found[0]} is code; a model's folder may hold none")
+    if not any(folder.rglob("*.safetensors")):
+        pickles = [path for pattern in PICKLES for path in folder.rglob(pattern)]
+        why = f"only pickled weights ({pickles[0].name})" if pickles else "no weights"
+        raise Unloadable(f"{folder} has {why}; .safetensors files are needed")
+
+
+def is_model(library: str, class_name: str) -> bool:
+    """Whether the class has weights, unlike tokenizers, schedulers and processors."""
+    cls = getattr(importlib.import_module(library), class_name)
+    return isinstance(cls, type) and issubclass(cls, torch.nn.Module)
+
+
+def load_model(path: Path, library: str, class_name: str, dtype: torch.dtype) -> torch.nn.Module:
+    """One model with all its tensors.
+
+    Raises:
+        Unloadable: tensors are missing from its files.
+    """
+    cls: Any = getattr(importlib.import_module(library), class_name)
+    model, report = cls.from_pretrained(
+        path, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
+    )
+    if missing := sorted(report["missing_keys"]):
+        raise Unloadable(f"{path} lacks {len(missing)} tensors, the first is {missing[0]}")
+    if unexpected := sorted(report["unexpected_keys"]):
+        log.warning("%s: %d tensors unused, first %s", path, len(unexpected), unexpected[0])
+    return model.eval()
+
+
+def check(pipe: diffusers.DiffusionPipeline, folder: Path) -> None:
+    """What can only be seen of the whole.
+
+    Raises:
+        Unloadable: a tensor was never allocated, or a tokenizer does not fit its text encoder.
+    """
+    parts: dict[str, Any] = pipe.components
+    for name, part in parts.items():
+        if isinstance(part, torch.nn.Module):
+            for tensor_name, tensor in part.named_parameters():
+                if tensor.is_meta:
+                    raise Unloadable(f"{folder / name} lacks the tensor {tensor_name}")
+        if name.startswith("tokenizer") and part is not None:
+            encoder = parts.get(name.replace("tokenizer", "text_encoder"))
+            check_vocabulary(folder / name, part, encoder)
+
+
+def check_vocabulary(path: Path, tokenizer: Any, encoder: Any) -> None:
+    """A tokenizer without its files has a handful of words, and would draw nonsense."""
+    words = len(tokenizer)
+    rows = getattr(getattr(encoder, "config", None), "vocab_size", None)
+    if rows is not None and not rows // 2 <= words <= rows:
+        raise Unloadable(f"{path} has {words} words; its text encoder knows {rows}")

@@ -1,0 +1,58 @@
+"""Which device a worker paints on, with what numbers, and what it has to say about itself."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from models.contract import Dtype
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes of the device: of the GPU, or of the machine."""
+
+    total: int
+    free: int
+
+
+def choose(wanted: str) -> torch.device:
+    """The device for `auto`, `cpu`, `cuda` or `cuda:N`.
+
+    Raises:
+        RuntimeError: a CUDA device was asked for and there is none.
+    """
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(wanted)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError(
+            f"{wanted} was asked for, but torch {torch.__version__} sees no CUDA GPU"
+        )
+    return device
+
+
+def dtype_for(wanted: Dtype, device: torch.device) -> torch.dtype:
+    """`auto` is bfloat16 on a GPU that has it, float16 on an older one, float32 on a CPU."""
+    if wanted != "auto":
+        return getattr(torch, wanted)
+    if device.type != "cuda":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+
+
+def name(device: torch.device) -> str:
+    """The hardware, in its maker's words."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU, {torch.get_num_threads()} threads"
+
+
+def memory(device: torch.device) -> Memory:
+    """How much memory the device has, and how much of it is free."""
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        return Memory(total, free)
+    lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    facts = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines}
+    return Memory(facts["MemTotal"], facts["MemAvailable"])

@@ -1,0 +1,89 @@
+"""Any diffusers pipeline: the same jobs, events, cancel and errors; no previews, never merged.
+
+Knows nothing of the architecture: hands over the arguments that the pipeline's signature names.
+"""
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from models import audit, device
+from models.canvas import BadJob, Easel
+from models.contract import Image, Job, ModelSpec, Task
+from models.pixels import from_tensor, to_pillow
+from models.shell import shell
+
+
+def load(spec: ModelSpec, device_name: str) -> "Generic":
+    """Load and audit a diffusers folder of any pipeline class.
+
+    Raises:
+        audit.Unloadable: see there.
+    """
+    target = device.choose(device_name)
+    folder = Path(spec.path)
+    kind = str(audit.read_index(folder)["_class_name"])
+    return Generic(audit.load(folder, {kind}, device.dtype_for(spec.dtype, target), target))
+
+
+@dataclass(frozen=True, slots=True)
+class Generic:
+    """A loaded pipeline of whatever kind."""
+
+    pipe: Any
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """Told by the arguments that the pipeline takes."""
+        parameters = inspect.signature(type(self.pipe).__call__).parameters
+        if "mask_image" in parameters:
+            return ("inpaint",)
+        image = parameters.get("image")
+        if image is None:
+            return ("generate",)
+        return ("edit",) if "strength" in parameters else ("generate", "edit")
+
+    def paint(
+        self, job: Job, index: int, inputs: Sequence[Image], mask: Image | None, easel: Easel
+    ) -> Image:
+        """One call of the pipeline, stopped at every forward."""
+        own = shell(self.pipe, type(self.pipe), easel.ask, merging=False)
+        accepted = inspect.signature(own.__call__).parameters
+        if job.task not in self.tasks:
+            raise BadJob(f"{type(own).__name__} does not do the task {job.task}")
+        arguments = self._arguments(job, inputs, mask, easel)
+        if "negative_prompt" not in accepted and job.negative_prompt:
+            easel.note("negative_prompt: this model takes none")
+        picture = own(
+            **{name: value for name, value in arguments.items() if name in accepted},
+            generator=torch.Generator("cpu").manual_seed(job.seeds[index]),
+            output_type="pt",
+        ).images[0]
+        return from_tensor(picture.float())
+
+    def _arguments(
+        self, job: Job, inputs: Sequence[Image], mask: Image | None, easel: Easel
+    ) -> dict[str, Any]:
+        def on_step_end(own: Any, i: int, t: Any, values: dict[str, Any]) -> dict[str, Any]:
+            easel.step(i + 1, own.num_timesteps)
+            return values
+
+        arguments: dict[str, Any] = {
+            "prompt": job.prompt,
+            "negative_prompt": job.negative_prompt or None,
+            "height": job.height,
+            "width": job.width,
+            "num_inference_steps": job.steps,
+            "guidance_scale": job.guidance,
+            "strength": max(job.strength, 1 / job.steps),
+            "callback_on_step_end": on_step_end,
+        }
+        if inputs:
+            arguments["image"] = to_pillow(inputs[0])
+        if mask is not None:
+            arguments["mask_image"] = to_pillow(mask)
+        return arguments

@@ -1,0 +1,27 @@
+"""Between the contract's raw images and what pipelines take and give."""
+
+import torch
+from PIL import Image as Pillow
+
+from models.canvas import NotFinite
+from models.contract import Image
+
+
+def to_pillow(image: Image) -> Pillow.Image:
+    """The same pixels as a Pillow image of the same mode."""
+    return Pillow.frombytes(image.mode, (image.width, image.height), image.pixels)
+
+
+def from_tensor(picture: torch.Tensor) -> Image:
+    """An RGB image from floats in 0 … 1, shape (3, height, width).
+
+    Rounds as diffusers' own post-processing does, so the pixels equal a stock pipeline's.
+
+    Raises:
+        NotFinite: the tensor holds NaN or infinity, which a plain cast would show as black.
+    """
+    if not torch.isfinite(picture).all():
+        raise NotFinite("the decoded picture holds NaN or infinity")
+    bytes_ = (picture.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu()
+    height, width, _ = bytes_.shape
+    return Image(width, height, "RGB", bytes_.contiguous().numpy().tobytes())

@@ -1,0 +1,176 @@
+"""The step loop: canvases advance together, one shared forward at a time.
+
+A tick looks at what the paused canvases are waiting for, puts calls that may share a forward
+together, runs one such group and resumes its canvases. Requests therefore join, leave and are
+cancelled at step boundaries. Knows nothing of torch, of processes or of sockets.
+"""
+
+import time
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
+
+from models.canvas import (
+    BadJob,
+    Call,
+    Canvas,
+    CanvasCancelled,
+    Model,
+    NotFinite,
+    OutOfMemory,
+)
+from models.contract import (
+    AnyEvent,
+    Cancelled,
+    Failed,
+    Fault,
+    FaultKind,
+    Finished,
+    Image,
+    Job,
+    Step,
+)
+
+FAULTS: Mapping[type[BaseException], FaultKind] = {
+    BadJob: "bad_job",
+    NotFinite: "not_finite",
+    OutOfMemory: "out_of_memory",
+    MemoryError: "out_of_memory",
+}
+
+
+class Studio:
+    """Paints any number of canvases at once; `emit` receives every event, in order."""
+
+    def __init__(self, emit: Callable[[AnyEvent], None], *, steady: float = 0.8) -> None:
+        self._emit = emit
+        self._canvases: dict[tuple[str, int], Canvas] = {}
+        self._caps: dict[str, int] = {}  # canvases per forward, by model id
+        self._steady = steady  # weight of the past in the moving average below
+        self.step_seconds = 0.0  # of one shared forward, recently
+
+    def __len__(self) -> int:
+        """Live canvases."""
+        return len(self._canvases)
+
+    def cap(self, model: str, canvases: int) -> None:
+        """Allow a model's forwards to hold this many canvases at the most."""
+        self._caps[model] = canvases
+
+    def start(
+        self, model: Model, job: Job, index: int, inputs: Sequence[Image], mask: Image | None
+    ) -> None:
+        """Put a canvas up and run it to its first stop."""
+        canvas = Canvas(job, index, on_step=self._step)
+        self._canvases[job.id, index] = canvas
+        canvas.start(model, inputs, mask)
+        self._settle(canvas)
+
+    def cancel(self, job: str, index: int) -> None:
+        """Stop a canvas where it is. Unknown canvases have ended already and are left in peace."""
+        if canvas := self._canvases.get((job, index)):
+            self._throw(canvas, CanvasCancelled())
+
+    def close(self) -> None:
+        """Cancel everything, so that no thread stays behind."""
+        for job, index in list(self._canvases):
+            self.cancel(job, index)
+
+    def tick(self) -> None:
+        """Run the most urgent group of calls and resume its canvases."""
+        group = self._choose()
+        if not group:
+            return
+        for canvas in self._canvases.values():
+            canvas.waited += 1
+        self._advance(group)
+
+    def _choose(self) -> list[Canvas]:
+        """The group whose most urgent canvas is the most urgent of all, cut to its model's cap."""
+        groups: dict[Hashable, list[Canvas]] = {}
+        for canvas in sorted(self._canvases.values(), key=urgency):
+            groups.setdefault(group_key(canvas), []).append(canvas)
+        if not groups:
+            return []
+        first = next(iter(groups.values()))
+        return first[: self._caps.get(first[0].job.model, 1)]
+
+    def _advance(self, group: list[Canvas]) -> None:
+        calls = [canvas.waiting for canvas in group if canvas.waiting]
+        began = time.perf_counter()
+        results, fault = attempt(calls)
+        if results is None and fault is not None and fault[0] is OutOfMemory and len(group) > 1:
+            middle = len(group) // 2
+            self._advance(group[:middle])
+            self._advance(group[middle:])
+            return
+        seconds = time.perf_counter() - began
+        self.step_seconds += (seconds - self.step_seconds) * (
+            1 - self._steady if self.step_seconds else 1
+        )
+        for position, canvas in enumerate(group):
+            if results is not None:
+                canvas.answer(results[position])
+                self._settle(canvas)
+            elif fault is not None:
+                self._throw(canvas, fault[0](fault[1]))  # a fresh one each: see `attempt`
+
+    def _throw(self, canvas: Canvas, error: BaseException) -> None:
+        canvas.throw(error)
+        self._settle(canvas)
+
+    def _settle(self, canvas: Canvas) -> None:
+        """Report a canvas that has ended, and forget it."""
+        if canvas.waiting is not None:
+            return
+        job, index = canvas.job.id, canvas.index
+        del self._canvases[job, index]
+        if canvas.image is not None:
+            seconds = time.perf_counter() - canvas.started
+            self._emit(Finished(job, index, canvas.image, seconds, tuple(canvas.notes)))
+        elif isinstance(canvas.error, CanvasCancelled):
+            self._emit(Cancelled(job, index))
+        else:
+            self._emit(Failed(job, index, fault_of(canvas.error)))
+
+    def _step(self, canvas: Canvas, done: int, of: int, preview: Image | None) -> None:
+        self._emit(Step(canvas.job.id, canvas.index, done, of, preview))
+
+
+def urgency(canvas: Canvas) -> int:
+    """Shortest remaining first; waiting makes urgent, so that nothing starves."""
+    return canvas.steps_left - canvas.waited
+
+
+def group_key(canvas: Canvas) -> Hashable:
+    """Canvases with equal keys may share a forward."""
+    call = canvas.waiting
+    assert call is not None
+    if call.key is None or canvas.job.strict:
+        return (canvas.job.id, canvas.index)
+    return (canvas.job.model, call.key)
+
+
+Broken = tuple[type[BaseException], str]
+
+
+def attempt(calls: Sequence[Call]) -> tuple[Sequence[Any] | None, Broken | None]:
+    """Run calls that share a forward; give their results, or the class and words of what broke.
+
+    Not the exception itself: its traceback keeps the activations of the whole group alive, so each
+    canvas gets a new one, made when this frame is gone.
+    """
+    try:
+        return calls[0].run(calls), None
+    except OutOfMemory as error:
+        return None, (OutOfMemory, str(error))
+    except Exception as error:
+        return None, (RuntimeError, f"{type(error).__name__}: {error}")
+
+
+def fault_of(error: BaseException | None) -> Fault:
+    """What broke, in the contract's words."""
+    kind: FaultKind = "internal"
+    for cls, named in FAULTS.items():
+        if isinstance(error, cls):
+            kind = named
+    return Fault(kind, f"{type(error).__name__}: {error}")
