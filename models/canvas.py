@@ -118,11 +118,11 @@ class Canvas:
     job: Job
     index: int
     on_step: "Callable[[Canvas, int, int, Image | None], None]"
+    arrived: int = 0  # the studio's tick at which it was put up
     waiting: Call | None = None
     image: Image | None = None
     error: BaseException | None = None
     steps_left: int = 0
-    waited: int = 0  # ticks since it was last advanced
     notes: list[str] = field(default_factory=list[str])
     started: float = field(default_factory=time.perf_counter)
     _baton: Baton | None = None
@@ -146,7 +146,7 @@ class Canvas:
     def _continue(self, result: Any, error: BaseException | None) -> None:
         assert self._baton is not None
         assert self.waiting is not None, "not paused: this is a bug"
-        self.waiting, self.waited = None, 0
+        self.waiting = None
         self._answer, self._raise = result, error
         self._baton.resume()
 

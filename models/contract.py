@@ -199,9 +199,12 @@ class LoadFailed(Event, frozen=True):
 
 
 class Room(Event, frozen=True):
-    """How many more canvases this worker would take on, and what a step costs it, in seconds."""
+    """How many canvases this worker takes on at once, and what a step costs it, in seconds.
 
-    free: int
+    The server subtracts what it has sent itself; a number of free places would be out of date.
+    """
+
+    canvases: int
     step_seconds: float
 
 

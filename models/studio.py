@@ -45,6 +45,7 @@ class Studio:
         self._emit = emit
         self._canvases: dict[tuple[str, int], Canvas] = {}
         self._caps: dict[str, int] = {}  # canvases per forward, by model id
+        self._ticks = 0
         self._steady = steady  # weight of the past in the moving average below
         self.step_seconds = 0.0  # of one shared forward, recently
 
@@ -60,7 +61,7 @@ class Studio:
         self, model: Model, job: Job, index: int, inputs: Sequence[Image], mask: Image | None
     ) -> None:
         """Put a canvas up and run it to its first stop."""
-        canvas = Canvas(job, index, on_step=self._step)
+        canvas = Canvas(job, index, self._step, self._ticks)
         self._canvases[job.id, index] = canvas
         canvas.start(model, inputs, mask)
         self._settle(canvas)
@@ -80,8 +81,7 @@ class Studio:
         group = self._choose()
         if not group:
             return
-        for canvas in self._canvases.values():
-            canvas.waited += 1
+        self._ticks += 1
         self._advance(group)
 
     def _choose(self) -> list[Canvas]:
@@ -137,8 +137,8 @@ class Studio:
 
 
 def urgency(canvas: Canvas) -> int:
-    """Shortest remaining first; waiting makes urgent, so that nothing starves."""
-    return canvas.steps_left - canvas.waited
+    """The fewest steps left first, but nobody is overtaken by what arrives that much later."""
+    return canvas.arrived + canvas.steps_left
 
 
 def group_key(canvas: Canvas) -> Hashable:

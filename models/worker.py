@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 
+import msgspec
 import setproctitle
 
 from models import families, wire
@@ -50,6 +51,7 @@ RECEIVE_BYTES = 1 << 20
 
 def main(spec: WorkerSpec, connection: socket.socket) -> None:
     """Run a worker until it is told to stop or the connection is lost."""
+    spec = msgspec.structs.replace(spec, device=prepared_device(spec))
     setproctitle.setproctitle(f"limner worker {spec.device}")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's; it tells us to stop
     sys.setswitchinterval(SWITCH_SECONDS)
@@ -67,7 +69,6 @@ class Worker:
         self._models: dict[str, Model] = {}
         self._attached: dict[str, dict[str, Image]] = {}
         self._most = LEAST_ROOM
-        self._told_free = -1
         self._stopping = False
 
     def run(self) -> None:
@@ -77,7 +78,6 @@ class Worker:
         for model in self._spec.models:
             self._load(model)
         while not self._stopping:
-            self._tell_room()
             self._obey_waiting()
             self._studio.tick()
         self._studio.close()
@@ -92,12 +92,6 @@ class Worker:
     def _emit(self, event: AnyEvent) -> None:
         self._connection.sendall(wire.frame(event))
 
-    def _tell_room(self) -> None:
-        free = max(0, self._most - len(self._studio))
-        if free != self._told_free:
-            self._told_free = free
-            self._emit(Room(free, self._studio.step_seconds))
-
     def _obey_waiting(self) -> None:
         """Take every command that is there; wait for one while there is nothing to paint."""
         while not self._stopping:
@@ -105,7 +99,6 @@ class Worker:
                 self._obey(self._inbox.get(block=not len(self._studio)))
             except queue.Empty:
                 return
-            self._tell_room()
 
     def _obey(self, command: AnyCommand) -> None:
         match command:
@@ -149,6 +142,24 @@ class Worker:
         self._studio.cap(spec.id, most)
         self._most = max(self._most, most)
         self._emit(Loaded(spec.id, model.tasks, time.perf_counter() - began, most))
+        self._emit(Room(self._most, self._studio.step_seconds))
+
+
+def prepared_device(spec: WorkerSpec) -> str:
+    """The device's full name, its threads set; "cpu" on a worker that does without torch.
+
+    Raises:
+        RuntimeError: a CUDA device was asked for and there is none.
+    """
+    if families.TORCHLESS.issuperset(model.family for model in spec.models):
+        return "cpu"
+    import torch
+
+    from models import device
+
+    if spec.threads:
+        torch.set_num_threads(spec.threads)
+    return str(device.choose(spec.device))
 
 
 def describe(job: str, device_name: str, models: tuple[str, ...]) -> AnyEvent:

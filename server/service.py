@@ -1,17 +1,39 @@
-"""The story of a request: admit, submit, and for each event judge, encode, yield; then settle.
+"""The story of a request: admit, submit, and for each event encode and yield; then settle.
 
 Joins the other modules and decides nothing itself. A streamed and a plain answer are the same
 iterator of updates; the plain one keeps the last. Knows nothing of HTTP.
 """
 
-from collections.abc import Mapping
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from server.catalog import Size
-from server.errors import Refusal
-from server.intake import Notice, Order
-from server.pictures import Picture
+from models.contract import Cancelled, Failed, Fault, Finished, Image, Step
+from server.catalog import Catalog, Size
+from server.dispatch import Dispatch, Ticket
+from server.errors import (
+    InternalError,
+    ModelFailed,
+    OutOfMemory,
+    Refusal,
+    ShuttingDown,
+    Unprocessable,
+    WorkerDied,
+)
+from server.intake import Draft, Notice, Order, resolve
+from server.pictures import Decoders, Picture, encode, paste_back, resized
+from server.tables import LimitsTable
+
+log = logging.getLogger(__name__)
+
+ACCOUNT = "local"  # everybody, until there are keys
+SOFTWARE = "limner"
+PREVIEW_SIDE = 256  # px; smaller previews are enlarged, for a client's page
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +74,213 @@ class Result:
     missed: tuple[Missed, ...]  # by index
     inputs: tuple[Size, ...]  # of the input images as uploaded, upright
     notices: tuple[Notice, ...]
-    seconds: Mapping[str, float]  # "queue", "paint", "total"
+    seconds: Mapping[str, float]  # "queue", "paint" (of the slowest image), "total"
 
 
 Update: TypeAlias = Progress | Painted | Missed | Result
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """The uploaded images, decoded: upright RGB, and the mask as L."""
+
+    images: tuple[Image, ...]
+    mask: Image | None
+
+    @property
+    def sizes(self) -> tuple[Size, ...]:
+        """Of the images, in px."""
+        return tuple(Size(image.width, image.height) for image in self.images)
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What a painted image is finished with: base and mask at the size of the delivered picture."""
+
+    order: Order
+    base: Image | None = None
+    mask: Image | None = None
+
+    def finish(self, painted: Image) -> Image:
+        """The list of what happens after painting; later steps never see earlier images."""
+        output = self.order.output
+        image = resized(painted, output.width, output.height)
+        if self.base is not None and self.mask is not None:
+            image = paste_back(image, self.base, self.mask)
+        return image
+
+
+class Service:
+    """What every dialect talks to."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        limits: LimitsTable,
+        decoders: Decoders,
+        dispatch: Dispatch,
+        *,
+        preview_steps: int,
+    ) -> None:
+        self.catalog = catalog
+        self.limits = limits
+        self._decoders = decoders
+        self._dispatch = dispatch
+        self._preview_steps = preview_steps
+
+    @asynccontextmanager
+    async def paint(self, draft: Draft) -> AsyncGenerator[AsyncIterator[Update]]:
+        """Admit a request and give its updates; leaving the block early cancels the rest.
+
+        Raises:
+            Refusal: it cannot be admitted; nothing has been started.
+        """
+        began = time.monotonic()
+        self.catalog.find(draft.model)  # before anything is decoded for nothing
+        inputs = await self._decode(draft)
+        order = self._resolve(draft, inputs)
+        images, mask, frame = await asyncio.to_thread(prepare, order, inputs)
+        ticket = self._dispatch.submit(order.job, ACCOUNT, images, mask)
+        try:
+            async with aclosing(self._updates(ticket, frame, inputs.sizes, began)) as updates:
+                yield updates
+        finally:
+            if ticket.open:
+                log.info("%s left unfinished, cancelled", order.job.id)
+            self._dispatch.cancel(ticket)
+
+    async def _decode(self, draft: Draft) -> Inputs:
+        images = await asyncio.gather(
+            *(
+                self._decoders.image(data, param=f"images[{position}]")
+                for position, data in enumerate(draft.images)
+            )
+        )
+        mask = await self._decoders.mask(draft.mask, param="mask") if draft.mask else None
+        return Inputs(tuple(images), mask)
+
+    def _resolve(self, draft: Draft, inputs: Inputs) -> Order:
+        mask = inputs.mask
+        return resolve(
+            draft,
+            self.catalog,
+            self.limits,
+            inputs=inputs.sizes,
+            mask=Size(mask.width, mask.height) if mask else None,
+            draw_seed=lambda: secrets.randbelow(2**31),
+            new_id=lambda: secrets.token_hex(16),
+            preview_steps=self._preview_steps,
+        )
+
+    async def _updates(
+        self, ticket: Ticket, frame: Frame, sizes: tuple[Size, ...], began: float
+    ) -> AsyncGenerator[Update]:
+        painted: list[Painted] = []
+        missed: list[Missed] = []
+        notes: dict[str, None] = {}  # ordered, and each only once
+        seconds = 0.0
+        async for event in ticket:
+            match event:
+                case Step(_, index, step, steps, preview):
+                    yield Progress(index, step, steps, preview and await encode_preview(preview))
+                case Finished(_, index, image, spent, said):
+                    seconds = max(seconds, spent)
+                    notes |= dict.fromkeys(said)
+                    painted.append(await self._delivered(frame, index, image))
+                    yield painted[-1]
+                case Failed(_, index, fault):
+                    log.error("%s image %d failed: %s", ticket.job.id, index, fault)
+                    missed.append(Missed(index, refusal_of(fault)))
+                    yield missed[-1]
+                case Cancelled(_, index):
+                    missed.append(Missed(index, ShuttingDown("cancelled: the server is ending")))
+                    yield missed[-1]
+        total = time.monotonic() - began
+        result = Result(
+            id=ticket.job.id,
+            created=int(time.time()),
+            order=frame.order,
+            painted=tuple(sorted(painted, key=lambda each: each.index)),
+            missed=tuple(sorted(missed, key=lambda each: each.index)),
+            inputs=sizes,
+            notices=(*frame.order.notices, *(noticed(note) for note in notes)),
+            seconds={"queue": ticket.queued, "paint": seconds, "total": total},
+        )
+        audit(result)
+        yield result
+
+    async def _delivered(self, frame: Frame, index: int, image: Image) -> Painted:
+        seed = frame.order.job.seeds[index]
+        finished = await asyncio.to_thread(frame.finish, image)
+        metadata = embedded(frame.order, seed) if frame.order.draft.embed_metadata else None
+        picture = await encode(finished, frame.order.draft.output_format, metadata=metadata)
+        return Painted(index, seed, picture)
+
+
+def prepare(order: Order, inputs: Inputs) -> tuple[Sequence[Image], Image | None, Frame]:
+    """The inputs at paint size for the worker, and at output size for the finish."""
+    job, output = order.job, order.output
+    images = [resized(image, job.width, job.height) for image in inputs.images[: job.inputs]]
+    if not job.masked or inputs.mask is None:
+        return images, None, Frame(order)
+    base = resized(inputs.images[0], output.width, output.height)
+    mask = resized(inputs.mask, output.width, output.height)
+    return images, resized(inputs.mask, job.width, job.height), Frame(order, base, mask)
+
+
+async def encode_preview(preview: Image) -> Picture:
+    """A JPEG, large enough to look at."""
+    scale = max(1, PREVIEW_SIDE // max(preview.width, preview.height))
+    size = preview.width * scale, preview.height * scale
+    return await encode(await asyncio.to_thread(resized, preview, *size), "jpeg", quality=80)
+
+
+def embedded(order: Order, seed: int) -> dict[str, str]:
+    """What is written into a picture when its client asked for it."""
+    job = order.job
+    return {
+        "Software": SOFTWARE,
+        "prompt": order.draft.prompt,
+        "negative_prompt": order.draft.negative_prompt,
+        "model": job.model,
+        "seed": str(seed),
+        "steps": str(job.steps),
+        "guidance": f"{job.guidance:g}",
+        "size": f"{job.width}x{job.height}",
+    }
+
+
+def noticed(note: str) -> Notice:
+    """A worker's note, which starts with the field it is about."""
+    param, _, message = note.partition(": ")
+    return Notice(param, message)
+
+
+def refusal_of(fault: Fault) -> Refusal:
+    """What a client is told of a fault; the details stay in the log."""
+    match fault.kind:
+        case "bad_job":
+            return Unprocessable("the model cannot do what was asked")
+        case "load_failed" | "not_configured":
+            return ModelFailed("the model could not be loaded; the server's log says why")
+        case "not_finite":
+            return InternalError("the model produced no valid picture (NaN); try another seed")
+        case "out_of_memory":
+            return OutOfMemory("the picture does not fit the device's memory; try a smaller size")
+        case "worker_died":
+            return WorkerDied("the painting process died, and died again on the second try")
+        case "internal":
+            return InternalError("painting failed; the server's log says why")
+
+
+def audit(result: Result) -> None:
+    """One line per request; never its prompt."""
+    job, draft = result.order.job, result.order.draft
+    log.info(
+        "id=%s dialect=%s user=%s model=%s task=%s size=%dx%d steps=%d painted=%d/%d "
+        "queue=%.3f paint=%.3f total=%.3f",
+        *(result.id, draft.dialect, (draft.user or "-").encode("unicode_escape").decode()),
+        *(job.model, job.task, job.width, job.height, job.steps),
+        *(len(result.painted), len(job.seeds)),
+        *(result.seconds["queue"], result.seconds["paint"], result.seconds["total"]),
+    )

@@ -19,6 +19,8 @@ MODULES = {
     "toy": "models.families.toy",
 }
 
+TORCHLESS = frozenset({"toy"})
+
 
 def loader(family: str) -> Load:
     """The function that loads models of a family.

@@ -1,0 +1,5 @@
+"""`python -m server` is `limner`."""
+
+from server.cli import main
+
+main()

@@ -1,0 +1,129 @@
+"""The composition root: builds every part once, in order, and hands each what it needs.
+
+Nobody below sees the configuration as a whole. Decides nothing about requests.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp
+
+from models import launch
+from server import ops, web
+from server.backlog import Backlog
+from server.catalog import Catalog
+from server.config import Config, worker_spec
+from server.dialects import aimo
+from server.dispatch import Dispatch
+from server.engine import LocalEngine
+from server.gate import Guard, Journal
+from server.ops import Readiness
+from server.pictures import DecodeLimits, Decoders
+from server.service import Service
+
+AIMO_PATHS = ("/aimo/api/v1", "/api/v1")
+POLL_SECONDS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Everything that paints, without HTTP."""
+
+    config: Config
+    decoders: Decoders
+    dispatch: Dispatch
+    service: Service
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        """Start the decoders and the workers; on leaving, cancel what is left and end them."""
+        async with self.decoders, asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.dispatch.run())
+            try:
+                yield
+            finally:
+                await self.dispatch.close()
+
+    def readiness(self) -> Readiness:
+        """Ready when some worker painted a warm-up picture with every model that loads."""
+        engines = self.dispatch.engines
+        reasons = [f"worker {e.name} is {e.state}" for e in engines if e.state != "ready"]
+        for model in (table.id for table in self.config.model):
+            if not any(model in engine.models for engine in engines):
+                failed = any(model in engine.failures for engine in engines)
+                reasons.append(f"model {model} {'could not be loaded' if failed else 'is loading'}")
+        return Readiness(not reasons, tuple(reasons))
+
+    async def settled(self) -> Readiness:
+        """Wait until every model is loaded, or none is left that might be."""
+        while True:
+            now = self.readiness()
+            if now.ready or not any("is loading" in reason for reason in now.reasons):
+                return now
+            await asyncio.sleep(POLL_SECONDS)
+
+
+def assemble(config: Config) -> Parts:
+    """Build the parts; nothing is started.
+
+    Raises:
+        ConfigError: a model's folder is missing.
+    """
+    limits = config.limits
+    launch.prepare({model.family for model in config.model}, config.worker.threads)
+    dispatch = Dispatch([LocalEngine(worker_spec(config))], Backlog(limits.waiting))
+    decoders = Decoders(
+        DecodeLimits(
+            max_pixels=limits.image_pixels,
+            max_side=limits.image_side,
+            seconds=limits.decode_seconds,
+            children=limits.decoders,
+        )
+    )
+    service = Service(
+        Catalog.of(config),
+        limits,
+        decoders,
+        dispatch,
+        preview_steps=config.worker.preview_steps,
+    )
+    return Parts(config, decoders, dispatch, service)
+
+
+def build(parts: Parts, on_settled: Callable[[Readiness], None] | None = None) -> ASGIApp:
+    """The whole HTTP application.
+
+    Args:
+        on_settled: called once, when the models are loaded or have failed to.
+    """
+    app = FastAPI(title="limner", lifespan=_lifespan(parts, on_settled))
+    app.include_router(ops.build(parts.readiness))
+    for path in AIMO_PATHS:
+        app.mount(path, aimo.build(parts.service, parts.config.limits))
+    web.install(app, web.plain)
+    server = parts.config.server
+    hosts = [*server.allowed_hosts, *([] if server.loopback else [server.host])]
+    return Journal(Guard(app, hosts=hosts, origins=server.allowed_origins))
+
+
+def _lifespan(
+    parts: Parts, on_settled: Callable[[Readiness], None] | None
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    async def announce() -> None:
+        readiness = await parts.settled()
+        if on_settled is not None:
+            on_settled(readiness)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+        async with parts.running():
+            announcing = asyncio.create_task(announce())
+            try:
+                yield
+            finally:
+                announcing.cancel()
+
+    return lifespan

@@ -1,0 +1,210 @@
+"""What the commands do: serve, paint, list models, check a configuration. Speaks to a terminal."""
+
+import asyncio
+import logging
+import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast, get_args
+
+import rich
+import uvicorn
+from rich.logging import RichHandler
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from server.app import Parts, assemble, build
+from server.catalog import Catalog, Size
+from server.config import Config, ConfigError, load
+from server.errors import Refusal
+from server.intake import Draft, Format
+from server.ops import Readiness
+from server.service import Missed, Painted, Result
+from server.service import Progress as StepDone
+
+Overrides = Mapping[str, Mapping[str, object]]
+
+EXAMPLE = (
+    "curl -s {url}/api/v1/image/generate -H 'Content-Type: application/json' \\\n"
+    '  -d \'{{"model": "{model}", "prompt": "a red circle on a blue background", '
+    '"output_type": "file"}}\' -o circle.png'
+)
+
+
+def serve(path: Path | None, overrides: Overrides) -> None:
+    """Serve until SIGINT or SIGTERM; exit 1 when nothing can be served."""
+    config = read(path, overrides)
+    logging.basicConfig(level="INFO", format="%(name)s: %(message)s", handlers=[RichHandler()])
+    parts = assemble_or_exit(config)
+    with listen(config) as listener:
+        url = address(config, listener)
+
+        def announce(readiness: Readiness) -> None:
+            for reason in readiness.reasons:
+                print(f"not ready: {reason}", file=sys.stderr, flush=True)
+            if readiness.ready:
+                example = EXAMPLE.format(url=url, model=config.model[0].id)
+                print(f"\nlimner is ready on {url}\n\n{example}\n", flush=True)
+
+        uvicorn.Server(
+            uvicorn.Config(
+                build(parts, announce),
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=round(config.server.grace_seconds),
+            )
+        ).run(sockets=[listener])
+
+
+def listen(config: Config) -> socket.socket:
+    """A listening socket, taken before anything is loaded: a port in use is known at once."""
+    host, port = config.server.host, config.server.port
+    try:
+        return socket.create_server(
+            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=2048
+        )
+    except OSError as error:
+        raise SystemExit(f"cannot listen on {host}:{port}: {error.strerror}") from None
+
+
+def address(config: Config, listener: socket.socket) -> str:
+    """The URL to tell people."""
+    if config.server.public_url:
+        return config.server.public_url
+    host = config.server.host
+    if host in ("0.0.0.0", "::"):  # noqa: S104  any address, so this machine's too
+        host = "127.0.0.1"
+    host = f"[{host}]" if ":" in host else host
+    return f"http://{host}:{listener.getsockname()[1]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Sitting:
+    """What `limner paint` was asked for; None leaves it to the model."""
+
+    out: Path
+    model: str | None
+    prompt: str
+    negative: str
+    seed: int | None
+    steps: int | None
+    guidance: float | None
+    size: str | None
+    image: Path | None
+    mask: Path | None
+
+    def draft(self, default_model: str) -> Draft:
+        """The request it amounts to.
+
+        Raises:
+            ValueError: the size or the ending of the file's name means nothing.
+            OSError: an input cannot be read.
+        """
+        ending = self.out.suffix.lower().lstrip(".").replace("jpg", "jpeg")
+        if ending not in get_args(Format):
+            raise ValueError(f"{self.out}: the name must end in .png, .jpg or .webp")
+        size = Size.parse(self.size) if self.size else None
+        return Draft(
+            dialect="cli",
+            task="edit" if self.image else "generate",
+            model=self.model or default_model,
+            prompt=self.prompt,
+            negative_prompt=self.negative,
+            width=size and size.width,
+            height=size and size.height,
+            seed=self.seed,
+            steps=self.steps,
+            guidance=self.guidance,
+            images=(self.image.read_bytes(),) if self.image else (),
+            mask=self.mask.read_bytes() if self.mask else None,
+            output_format=cast(Format, ending),
+        )
+
+
+def paint(path: Path | None, overrides: Overrides, sitting: Sitting) -> None:
+    """Paint one picture; print its seed and seconds."""
+    config = read(path, overrides)
+    logging.basicConfig(level="WARNING", format="%(message)s", handlers=[RichHandler()])
+    try:
+        draft = sitting.draft(config.model[0].id)
+    except (OSError, ValueError) as error:
+        raise SystemExit(str(error)) from None
+    result = asyncio.run(sit(assemble_or_exit(config), draft))
+    if result.missed:
+        raise SystemExit(result.missed[0].refusal.message)
+    painted = result.painted[0]
+    sitting.out.write_bytes(painted.picture.data)
+    for notice in result.notices:
+        rich.print(f"[yellow]{notice.param}[/]: {notice.message}")
+    size = f"{painted.picture.width}x{painted.picture.height}"
+    seconds = result.seconds["paint"]
+    print(f"{sitting.out}  {size}  seed {painted.seed}  {seconds:.2f} s")
+
+
+async def sit(parts: Parts, draft: Draft) -> Result:
+    """Start a worker for one picture, with a progress bar."""
+    with bar() as progress:
+        task = progress.add_task("loading", total=None)
+        async with parts.running():
+            await parts.settled()
+            try:
+                async with parts.service.paint(draft) as updates:
+                    async for update in updates:
+                        match update:
+                            case StepDone(_, step, steps):
+                                progress.update(
+                                    task, description="painting", completed=step, total=steps
+                                )
+                            case Result():
+                                return update
+                            case Painted() | Missed():
+                                pass
+            except Refusal as refusal:
+                raise SystemExit(refusal.message) from None
+    raise AssertionError("the updates ended without a result: this is a bug")
+
+
+def bar() -> Progress:
+    """A bar on stderr, gone when it is done."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    return Progress(
+        *columns, TimeElapsedColumn(), console=rich.console.Console(stderr=True), transient=True
+    )
+
+
+def models(path: Path | None) -> None:
+    """Print a table of the configured models."""
+    table = Table("model", "family", "tasks", "paints", "answers", "steps", "aliases")
+    for offering in Catalog.of(read(path, {})).offerings:
+        sizes = ", ".join(map(str, offering.sizing.native))
+        table.add_row(
+            *(offering.id, offering.family, ", ".join(offering.tasks), sizes),
+            *(str(offering.sizing.default), str(offering.steps), ", ".join(offering.aliases)),
+        )
+    rich.print(table)
+
+
+def check(file: Path) -> None:
+    """Print that a file is fine; exit 1 with what is wrong with it otherwise."""
+    config = read(file, {})
+    assemble_or_exit(config)
+    print(f"{file} is fine: {len(config.model)} models, {len(config.style)} styles")
+
+
+def read(path: Path | None, overrides: Overrides) -> Config:
+    """The configuration, or the end."""
+    try:
+        return load(path, overrides)
+    except ConfigError as error:
+        raise SystemExit(str(error)) from None
+
+
+def assemble_or_exit(config: Config) -> Parts:
+    """The parts, or the end."""
+    try:
+        return assemble(config)
+    except ConfigError as error:
+        raise SystemExit(str(error)) from None

@@ -1,0 +1,185 @@
+"""A handle on one worker: start it, speak to it, notice its death, start it again.
+
+`Engine` is the seam behind which a cluster may stand some day. Knows what messages are, but not
+what becomes of them.
+"""
+
+import asyncio
+import contextlib
+import logging
+import socket
+from multiprocessing.context import ForkServerProcess
+from typing import Literal, Protocol, TypeAlias
+
+from models import launch, wire
+from models.contract import (
+    AnyCommand,
+    AnyEvent,
+    Finished,
+    Loaded,
+    LoadFailed,
+    Room,
+    Stop,
+    Task,
+    WorkerSpec,
+)
+
+log = logging.getLogger(__name__)
+
+State: TypeAlias = Literal["starting", "ready", "restarting", "stopped"]
+
+STOP_SECONDS = 5.0  # a worker that does not stop in that time is killed
+LONGEST_DELAY = 30.0  # seconds between two starts
+READ_BYTES = 1 << 20
+
+
+class Listener(Protocol):
+    """Who is told what a worker does."""
+
+    def heard(self, engine: "Engine", event: AnyEvent) -> None:
+        """An event came in."""
+        ...
+
+    def lost(self, engine: "Engine") -> None:
+        """The worker is gone, and with it every canvas it had."""
+        ...
+
+
+class Engine(Protocol):
+    """One worker as the dispatch sees it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def state(self) -> State: ...
+    @property
+    def canvases(self) -> int:
+        """How many canvases it takes on at once; 0 while it takes none."""
+        ...
+
+    @property
+    def models(self) -> dict[str, tuple[Task, ...]]:
+        """The models it serves, and what each can do."""
+        ...
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """The models it could not load, and why."""
+        ...
+
+    def send(self, command: AnyCommand) -> None:
+        """Queue a command; lost without a word when the worker is gone, which `lost` tells."""
+        ...
+
+    async def run(self, listener: Listener) -> None:
+        """Keep a worker running until `stop`."""
+        ...
+
+    async def stop(self) -> None:
+        """End the worker for good."""
+        ...
+
+
+class LocalEngine:
+    """A worker process on this machine."""
+
+    def __init__(self, spec: WorkerSpec) -> None:
+        self._spec = spec
+        self._process: ForkServerProcess | None = None
+        self._writer: asyncio.StreamWriter | None = None
+        self._deaths = 0  # since it last finished a canvas
+        self._stopping = False
+        self._over = asyncio.Event()
+        self.state: State = "starting"
+        self.canvases = 0
+        self.models: dict[str, tuple[Task, ...]] = {}
+        self.failures: dict[str, str] = {}
+
+    @property
+    def name(self) -> str:
+        return self._spec.name
+
+    def send(self, command: AnyCommand) -> None:
+        if self._writer is not None and not self._writer.is_closing():
+            self._writer.write(wire.frame(command))
+
+    async def run(self, listener: Listener) -> None:
+        try:
+            while not self._stopping:
+                await self._one_life(listener)
+                if not self._stopping:
+                    self.state = "restarting"
+                    await self._pause_before_restart()
+        finally:
+            self.state = "stopped"
+            self._over.set()
+
+    async def stop(self) -> None:
+        self._stopping = True
+        self.send(Stop())
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._over.wait(), STOP_SECONDS)
+        if self._process is not None and self._process.is_alive():
+            self._process.kill()
+
+    async def _one_life(self, listener: Listener) -> None:
+        try:
+            self._process, connection = await asyncio.to_thread(launch.start, self._spec)
+        except OSError:
+            log.exception("worker %s could not be started", self.name)
+            self._deaths += 1
+            return
+        try:
+            await self._listen(connection, listener)
+        finally:
+            self._forget()
+            self._process.kill()  # it may hang with its connection closed
+        await asyncio.to_thread(self._process.join)
+        if not self._stopping:
+            self._deaths += 1
+            log.error("worker %s died (exit code %s)", self.name, self._process.exitcode)
+        listener.lost(self)
+
+    async def _listen(self, connection: socket.socket, listener: Listener) -> None:
+        reader, self._writer = await asyncio.open_connection(sock=connection)
+        if self._stopping:
+            self.send(Stop())
+        unframer = wire.events()
+        try:
+            while data := await reader.read(READ_BYTES):
+                for event in unframer.feed(data):
+                    self._note(event)
+                    listener.heard(self, event)
+        except ConnectionError:
+            pass  # as good as the end of the stream
+        except wire.WireError:
+            log.exception("worker %s speaks nonsense; it is replaced", self.name)
+
+    def _note(self, event: AnyEvent) -> None:
+        match event:
+            case Room(canvases):
+                self.canvases = canvases
+                self.state = "ready"
+            case Loaded(model, tasks, seconds, max_batch):
+                self.models[model] = tasks
+                self.failures.pop(model, None)
+                log.info("%s loaded in %.1f s, up to %d at once", model, seconds, max_batch)
+            case LoadFailed(model, reason):
+                self.failures[model] = reason
+                log.error("model %s cannot be served: %s", model, reason)
+            case Finished():
+                self._deaths = 0
+            case _:
+                pass
+
+    def _forget(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+        self._writer = None
+        self.canvases = 0
+        self.models = {}
+
+    async def _pause_before_restart(self) -> None:
+        """None after the first death, then 1, 2, 4 … seconds while it dies without a picture."""
+        delay = 0 if self._deaths <= 1 else min(2.0 ** (self._deaths - 2), LONGEST_DELAY)
+        await asyncio.sleep(delay)

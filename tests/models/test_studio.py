@@ -1,0 +1,260 @@
+"""The step loop with models that need no network: order, sharing, faults, cancelling."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from threading import active_count
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.canvas import BadJob, Call, CanvasCancelled, Easel, NotFinite, OutOfMemory
+from models.contract import (
+    AnyEvent,
+    Cancelled,
+    Failed,
+    FaultKind,
+    Finished,
+    Image,
+    Job,
+    Step,
+    Task,
+)
+from models.studio import Studio
+
+BLANK = Image(1, 1, "RGB", b"\0\0\0")
+
+
+def job(name: str, steps: int = 3, **changes: object) -> Job:
+    defaults: dict[str, object] = {"id": name, "model": "m", "task": "generate", "prompt": ""}
+    defaults |= {"width": 8, "height": 8, "steps": steps, "guidance": 1.0, "seeds": (0, 1, 2, 3)}
+    return Job(**(defaults | changes))  # type: ignore[arg-type]
+
+
+@dataclass
+class Scripted:
+    """A model whose forwards are recorded and may fail."""
+
+    room: int = 99  # canvases that fit a forward
+    forwards: list[list[str]] = field(default_factory=list)
+    fail: dict[str, Exception] = field(default_factory=dict)  # by job: raised outside a forward
+    break_forward: dict[str, Exception] = field(default_factory=dict)
+    cleaned: list[str] = field(default_factory=list)
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        return ("generate",)
+
+    def paint(
+        self, job: Job, index: int, inputs: Sequence[Image], mask: Image | None, easel: Easel
+    ) -> Image:
+        name = f"{job.id}{index}"
+        try:
+            for step in range(1, job.steps + 1):
+                assert easel.ask(Call("k", self.forward, name)) == name
+                easel.step(step, job.steps, lambda: BLANK)
+            if error := self.fail.get(job.id):
+                raise error
+            return BLANK
+        finally:
+            self.cleaned.append(name)
+
+    def forward(self, calls: Sequence[Call]) -> Sequence[str]:
+        names = [call.arguments for call in calls]
+        if len(names) > self.room:
+            raise OutOfMemory(f"{len(names)} are too many")
+        for name in names:
+            if error := self.break_forward.get(name[:-1]):
+                raise error
+        self.forwards.append(names)
+        return names
+
+
+@dataclass
+class Run:
+    model: Scripted = field(default_factory=Scripted)
+    events: list[AnyEvent] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.studio = Studio(self.events.append)
+        self.studio.cap("m", 8)
+
+    def start(self, asked: Job, index: int = 0) -> None:
+        self.studio.start(self.model, asked, index, [], None)
+
+    def finish(self) -> None:
+        while len(self.studio):
+            self.studio.tick()
+
+    def endings(self) -> dict[str, AnyEvent]:
+        ends = [e for e in self.events if isinstance(e, Finished | Failed | Cancelled)]
+        assert len(ends) == len({(e.job, e.index) for e in ends}), "a canvas ended twice"
+        return {f"{e.job}{e.index}": e for e in ends}
+
+
+def kind(event: AnyEvent) -> FaultKind:
+    assert isinstance(event, Failed)
+    return event.fault.kind
+
+
+def test_equal_calls_share_a_forward_up_to_the_cap() -> None:
+    run = Run()
+    run.studio.cap("m", 2)
+    for index in range(3):
+        run.start(job("a", 1), index)
+    run.finish()
+    assert sorted(map(len, run.model.forwards)) == [1, 2]
+
+
+def test_strict_jobs_are_alone() -> None:
+    run = Run()
+    run.start(job("a", 2, strict=True))
+    run.start(job("b", 2))
+    run.start(job("c", 2))
+    run.finish()
+    assert Counter(len(names) for names in run.model.forwards) == {1: 2, 2: 2}
+
+
+def test_the_shortest_goes_first_and_the_longest_is_not_starved() -> None:
+    run = Run()
+    run.studio.cap("m", 1)
+    run.start(job("long", 12))
+    for i in range(40):
+        run.start(job(f"s{i}", 2))
+        run.studio.tick()
+    run.finish()
+    order = [e.job for e in run.events if isinstance(e, Finished)]
+    assert order[0] == "s0"
+    assert order.index("long") < 30  # waiting made it urgent before the last of the short ones
+
+
+def test_a_late_arrival_joins_the_running() -> None:
+    run = Run()
+    run.start(job("a", 4))
+    run.studio.tick()
+    run.studio.tick()
+    run.start(job("b", 4))
+    run.finish()
+    shared = [sorted(names) for names in run.model.forwards]
+    assert shared == [["a0"], ["a0"], ["a0", "b0"], ["a0", "b0"], ["b0"], ["b0"]]
+
+
+def test_cancelling_stops_at_once_and_cleans_up() -> None:
+    run = Run()
+    run.start(job("a", 100))
+    run.start(job("b", 5))
+    run.studio.tick()
+    run.studio.cancel("a", 0)
+    assert run.events[-1] == Cancelled("a", 0)
+    assert run.model.cleaned == ["a0"]
+    run.finish()
+    assert isinstance(run.endings()["b0"], Finished)
+    assert all("a0" not in names for names in run.model.forwards[1:])
+
+
+def test_cancelling_the_unknown_does_nothing() -> None:
+    run = Run()
+    run.studio.cancel("nobody", 0)
+    assert run.events == []
+
+
+def test_out_of_memory_halves_the_group_until_it_fits() -> None:
+    run = Run(Scripted(room=2))
+    for name in "abcde":
+        run.start(job(name, 2))
+    run.finish()
+    assert all(isinstance(end, Finished) for end in run.endings().values())
+    assert max(map(len, run.model.forwards)) == 2
+
+
+def test_out_of_memory_alone_fails_that_canvas() -> None:
+    run = Run(Scripted(room=0))
+    run.start(job("a"))
+    run.finish()
+    assert kind(run.endings()["a0"]) == "out_of_memory"
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (NotFinite("nan"), "not_finite"),
+        (BadJob("no"), "bad_job"),
+        (OutOfMemory("encode"), "out_of_memory"),
+        (ValueError("other"), "internal"),
+    ],
+)
+def test_a_canvas_that_breaks_breaks_alone(error: Exception, expected: FaultKind) -> None:
+    run = Run(Scripted(fail={"a": error}))
+    run.start(job("a"))
+    run.start(job("b"))
+    run.finish()
+    assert kind(run.endings()["a0"]) == expected
+    assert isinstance(run.endings()["b0"], Finished)
+
+
+def test_a_broken_forward_gives_each_its_own_error() -> None:
+    run = Run(Scripted(break_forward={"a": ValueError("broken")}))
+    run.start(job("a"))
+    run.start(job("b"))
+    run.finish()
+    ends = run.endings()
+    assert [kind(ends["a0"]), kind(ends["b0"])] == ["internal", "internal"]
+
+
+def test_steps_are_counted_from_one() -> None:
+    run = Run()
+    run.start(job("a", 3, preview_every=2))
+    run.finish()
+    steps = [(e.step, e.steps, e.preview) for e in run.events if isinstance(e, Step)]
+    assert steps == [(1, 3, None), (2, 3, BLANK), (3, 3, None)]
+
+
+def test_closing_leaves_no_thread_behind() -> None:
+    before = active_count()
+    run = Run()
+    for index in range(4):
+        run.start(job("a", 50), index)
+    run.studio.tick()
+    assert active_count() == before + 4
+    run.studio.close()
+    assert len(run.studio) == 0
+    assert len(run.endings()) == 4
+    for _ in range(100):
+        if active_count() == before:
+            break
+    assert active_count() == before
+
+
+def test_the_cancellation_is_no_exception_that_a_library_would_catch() -> None:
+    assert not issubclass(CanvasCancelled, Exception)
+
+
+actions = st.lists(
+    st.tuples(st.sampled_from(["start", "cancel", "tick"]), st.integers(0, 7)), max_size=60
+)
+
+
+@given(actions, st.sets(st.integers(0, 7)), st.integers(1, 4))
+@settings(deadline=None, max_examples=60)
+def test_every_canvas_ends_exactly_once(
+    script: list[tuple[str, int]], faulty: set[int], room: int
+) -> None:
+    fail: dict[str, Exception] = {f"j{i}": ValueError(i) for i in faulty}
+    run = Run(Scripted(room=room, fail=fail))
+    started: set[str] = set()
+    for action, number in script:
+        name = f"j{number}"
+        if action == "start" and name not in started:
+            started.add(name)
+            run.start(job(name, 1 + number))
+        elif action == "cancel":
+            run.studio.cancel(name, 0)
+        else:
+            run.studio.tick()
+    run.finish()
+    assert set(run.endings()) == {f"{name}0" for name in started}
+    for name, end in run.endings().items():
+        assert isinstance(end, Cancelled | Failed | Finished)
+        if isinstance(end, Finished):
+            assert int(name[1:-1]) not in faulty

@@ -1,0 +1,218 @@
+"""A real worker process on a real socket: what it answers, and how it ends."""
+
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.context import ForkServerProcess
+
+import psutil
+import pytest
+
+from models import launch, wire
+from models.contract import (
+    AnyCommand,
+    AnyEvent,
+    Attach,
+    Cancel,
+    Cancelled,
+    Cutout,
+    Failed,
+    Finished,
+    Image,
+    Job,
+    Loaded,
+    LoadFailed,
+    ModelSpec,
+    Paint,
+    Ready,
+    Release,
+    Room,
+    Step,
+    Stop,
+    WorkerSpec,
+)
+
+TOY = ModelSpec(id="toy", family="toy", width=8, height=8)
+BROKEN = ModelSpec(id="broken", family="toy", path="broken", width=8, height=8)
+
+
+def job(prompt: str = "owl", **changes: object) -> Job:
+    defaults: dict[str, object] = {"id": "j", "model": "toy", "task": "generate", "width": 8}
+    defaults |= {"height": 8, "steps": 3, "guidance": 1.0, "seeds": (1, 2), "prompt": prompt}
+    return Job(**(defaults | changes))  # type: ignore[arg-type]
+
+
+class Talk:
+    """Our end of a worker's connection."""
+
+    def __init__(self, process: ForkServerProcess, connection: socket.socket) -> None:
+        self.process = process
+        self.connection = connection
+        self._unframer = wire.events()
+        self._events: list[AnyEvent] = []
+        connection.settimeout(30)
+
+    def say(self, *commands: AnyCommand) -> None:
+        for command in commands:
+            self.connection.sendall(wire.frame(command))
+
+    def hear(self) -> AnyEvent | None:
+        """The next event; None at the end of the connection."""
+        while not self._events:
+            if not (data := self.connection.recv(1 << 20)):
+                return None
+            self._events += self._unframer.feed(data)
+        return self._events.pop(0)
+
+    def until(self, *kinds: type) -> AnyEvent:
+        """The next event of one of these kinds; the connection must not end before."""
+        while not isinstance(event := self.hear(), kinds):
+            assert event is not None, "the worker is gone"
+        return event
+
+    def exit_code(self) -> int | None:
+        self.process.join(10)
+        return self.process.exitcode
+
+
+@pytest.fixture(scope="module", autouse=True)
+def preload() -> None:
+    launch.prepare({"toy"}, threads=1)
+
+
+@contextmanager
+def worker(*models: ModelSpec) -> Iterator[Talk]:
+    spec = WorkerSpec(name="test", device="cpu", models=models or (TOY,))
+    process, connection = launch.start(spec)
+    talk = Talk(process, connection)
+    try:
+        yield talk
+    finally:
+        connection.close()
+        process.kill()
+        process.join(10)
+
+
+def test_it_says_what_it_is_and_can() -> None:
+    with worker() as talk:
+        assert talk.hear() == Ready("cpu")
+        loaded = talk.hear()
+        assert isinstance(loaded, Loaded)
+        assert (loaded.model, loaded.tasks) == ("toy", ("generate", "edit", "inpaint"))
+        room = talk.hear()
+        assert isinstance(room, Room)
+        assert room.canvases >= 4
+
+
+def test_it_paints_and_the_same_seed_is_the_same_picture() -> None:
+    with worker() as talk:
+        talk.say(Paint(job(), 0), Paint(job(), 1))
+        first, second = talk.until(Finished), talk.until(Finished)
+        talk.say(Paint(job(), 0))
+        again = talk.until(Finished)
+        assert isinstance(first, Finished)
+        assert isinstance(second, Finished)
+        assert isinstance(again, Finished)
+        assert first.image == again.image
+        assert first.image != second.image
+
+
+def test_attachments_reach_the_canvas_and_are_forgotten_on_release() -> None:
+    red, blue = (Image(1, 1, "RGB", pixels) for pixels in (b"\xff\0\0", b"\0\0\xff"))
+    edit = job(task="edit", inputs=1)
+    with worker() as talk:
+        talk.say(Attach("j", 0, "input", red), Paint(edit, 0))
+        first = talk.until(Finished)
+        talk.say(Release("j"), Attach("j", 0, "input", blue), Paint(edit, 0))
+        second = talk.until(Finished)
+        assert isinstance(first, Finished)
+        assert isinstance(second, Finished)
+        assert first.image != second.image
+
+
+def test_a_cancelled_canvas_stops_within_a_step() -> None:
+    with worker() as talk:
+        talk.say(Paint(job("slow owl", steps=1000), 0))
+        talk.until(Step)
+        talk.say(Cancel("j", 0))
+        began = time.monotonic()
+        assert talk.until(Cancelled, Finished) == Cancelled("j", 0)
+        assert time.monotonic() - began < 1
+        talk.say(Paint(job(), 0))
+        assert isinstance(talk.until(Finished, Failed), Finished)
+
+
+def test_a_model_that_does_not_load_leaves_the_others_alone() -> None:
+    with worker(BROKEN, TOY) as talk:
+        assert talk.until(LoadFailed) == LoadFailed("broken", "ValueError: this toy is broken")
+        talk.say(Paint(job(model="broken"), 0))
+        failed = talk.until(Failed)
+        assert isinstance(failed, Failed)
+        assert failed.fault.kind == "load_failed"
+        talk.say(Paint(job(), 0))
+        assert isinstance(talk.until(Finished, Failed), Finished)
+
+
+def test_work_that_is_not_set_up_is_answered() -> None:
+    with worker() as talk:
+        talk.say(Cutout("j"))
+        failed = talk.until(Failed)
+        assert isinstance(failed, Failed)
+        assert failed.fault.kind == "not_configured"
+
+
+@pytest.mark.parametrize(("word", "kind"), [("nan", "not_finite"), ("oom-always", "out_of_memory")])
+def test_faults_have_their_kind(word: str, kind: str) -> None:
+    with worker() as talk:
+        talk.say(Paint(job(word), 0))
+        failed = talk.until(Failed, Finished)
+        assert isinstance(failed, Failed)
+        assert failed.fault.kind == kind
+
+
+def test_out_of_memory_together_is_no_fault_alone() -> None:
+    with worker() as talk:
+        talk.say(Paint(job("slow oom"), 0), Paint(job("slow oom"), 1))
+        assert isinstance(talk.until(Finished, Failed), Finished)
+        assert isinstance(talk.until(Finished, Failed), Finished)
+
+
+def test_it_stops_when_told() -> None:
+    with worker() as talk:
+        talk.say(Paint(job("slow owl", steps=1000), 0), Stop())
+        talk.until(Cancelled)
+        assert talk.exit_code() == 0
+
+
+def test_it_ends_when_the_server_is_gone_even_in_the_middle_of_a_forward() -> None:
+    with worker() as talk:
+        talk.say(Paint(job("hang"), 0))
+        talk.until(Room)
+        talk.connection.close()
+        assert talk.exit_code() == 0
+
+
+def test_a_crash_ends_the_connection() -> None:
+    with worker() as talk:
+        talk.say(Paint(job("crash"), 0))
+        began = time.monotonic()
+        while talk.hear() is not None:
+            pass
+        assert time.monotonic() - began < 10
+        assert talk.exit_code() == 13
+
+
+def test_interrupts_are_the_servers_business() -> None:
+    with worker() as talk:
+        talk.until(Room)
+        psutil.Process(talk.process.pid).send_signal(signal.SIGINT)
+        talk.say(Paint(job(), 0))
+        assert isinstance(talk.until(Finished, Failed), Finished)
+
+
+def test_it_is_named_in_the_process_list() -> None:
+    with worker() as talk:
+        talk.until(Ready)
+        assert psutil.Process(talk.process.pid).cmdline()[0].startswith("limner worker cpu")
