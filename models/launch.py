@@ -5,6 +5,7 @@ CUDA: half a second instead of four, and a crash costs only that.
 """
 
 import contextlib
+import importlib
 import multiprocessing
 import os
 import socket
@@ -56,7 +57,5 @@ def start(spec: WorkerSpec) -> tuple[ForkServerProcess, socket.socket]:
 
 def run(spec: WorkerSpec, connection: socket.socket) -> None:
     """What the forked process does."""
-    from models.worker import main
-
     with contextlib.closing(connection):
-        main(spec, connection)
+        importlib.import_module("models.worker").main(spec, connection)

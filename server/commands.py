@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import signal
 import socket
 import sys
 from collections.abc import Mapping
@@ -38,6 +39,9 @@ def serve(path: Path | None, overrides: Overrides) -> None:
     config = read(path, overrides)
     logging.basicConfig(level="INFO", format="%(name)s: %(message)s", handlers=[RichHandler()])
     parts = assemble_or_exit(config)
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        # uvicorn takes these over, and raises them again when it has ended in good order.
+        signal.signal(ending, lambda *_: None)
     with listen(config) as listener:
         url = address(config, listener)
 

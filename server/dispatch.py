@@ -47,6 +47,7 @@ class Ticket:
         self.mask = mask
         self.submitted = submitted
         self.open = set(range(len(job.seeds)))  # canvases that have not ended
+        self.cancelled = False
         self.dealt: float | None = None  # when its first canvas left the backlog, by the clock
         self._steps: dict[int, Step] = {}
         self._endings: deque[Ending] = deque()
@@ -164,6 +165,7 @@ class Dispatch:
 
     def cancel(self, ticket: Ticket) -> None:
         """Stop what has not ended of a job; its ticket is told as each canvas really stops."""
+        ticket.cancelled = True
         job = ticket.job.id
         for index in self._backlog.drop(job):
             self._end(Cancelled(job, index))
@@ -195,7 +197,7 @@ class Dispatch:
         for canvas in canvases:
             job, index = canvas.job.id, canvas.index
             tries = self._tries[job, index] = self._tries.get((job, index), 0) + 1
-            if self._closing:
+            if self._tickets[job].cancelled:
                 self._end(Cancelled(job, index))
             elif tries < TRIES:
                 self._backlog.put_back(canvas)

@@ -79,7 +79,7 @@ class Generic:
             "width": job.width,
             "num_inference_steps": job.steps,
             "guidance_scale": job.guidance,
-            "strength": max(job.strength, 1 / job.steps),
+            "strength": job.strength,
             "callback_on_step_end": on_step_end,
         }
         if inputs:

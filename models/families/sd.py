@@ -109,8 +109,7 @@ class StableDiffusion:
             return common | size
         if not inputs or (job.task == "inpaint" and mask is None):
             raise BadJob(f"the task {job.task} came without its images")
-        # Less than one step's worth of noise would leave nothing to do, which the pipelines refuse.
-        common |= {"image": to_pillow(inputs[0]), "strength": max(job.strength, 1 / job.steps)}
+        common |= {"image": to_pillow(inputs[0]), "strength": job.strength}
         if job.task == "edit":
             return common  # the size is the image's
         assert mask is not None

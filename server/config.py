@@ -1,0 +1,241 @@
+"""Reading a configuration: one TOML file, then `LIMNER_*` variables, then flags.
+
+The only module that reads the environment. Every mistake becomes one `ConfigError`. Knows nothing
+of requests; what the tables mean is in `tables`.
+"""
+
+import importlib.resources
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias, TypeGuard
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+
+from models.contract import ModelSpec, WorkerSpec
+from server.mistakes import LISTS, explain, is_sequel
+from server.tables import DEMO, Config, ModelTable
+
+__all__ = ["Config", "ConfigError", "default_path", "load", "model_spec", "worker_spec"]
+
+PREFIX = "LIMNER_"
+Tree: TypeAlias = dict[str, Any]
+
+
+class ConfigError(Exception):
+    """What is wrong with the configuration, for people: the file, the key and what is allowed."""
+
+
+class Environment(BaseSettings):
+    """The `LIMNER_<TABLE>__<KEY>` variables, unchecked."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", env_nested_max_split=1
+    )
+
+    server: Tree = {}
+    worker: Tree = {}
+    limits: Tree = {}
+
+
+def load(
+    path: Path | None = None, overrides: Mapping[str, Mapping[str, object]] | None = None
+) -> Config:
+    """Read a configuration; `path` None is the shipped one.
+
+    `overrides` are flags as `{"server": {"port": 80}}`; a None in them is a flag not given.
+
+    Raises:
+        ConfigError: with all that is wrong, one line each.
+    """
+    path = path or default_path()
+    flags = {
+        table: {key: value for key, value in keys.items() if value is not None}
+        for table, keys in (overrides or {}).items()
+    }
+    tree, origins = _read(path)
+    layers = {"environment": _environment(), "command line": flags}
+    source = Source(path, tree, origins, layers)
+    try:
+        return Config.model_validate(source.merged())
+    except ValidationError as error:
+        mistakes = error.errors(include_url=False)
+        lines = [source.explain(mistake) for mistake in mistakes if not is_sequel(mistake)]
+        raise ConfigError("\n".join(lines)) from None
+
+
+def default_path() -> Path:
+    """The shipped `demo.toml`, in an installed package or in a checkout."""
+    package = Path(__file__).parent
+    installed = package / "configs" / "demo.toml"
+    return installed if installed.exists() else package.parent / "configs" / "demo.toml"
+
+
+def worker_spec(config: Config) -> WorkerSpec:
+    """What the (one) worker is told.
+
+    Raises:
+        ConfigError: as `model_spec`.
+    """
+    return WorkerSpec(
+        name=config.worker.device,
+        device=config.worker.device,
+        threads=config.worker.threads,
+        models=tuple(model_spec(model) for model in config.model),
+    )
+
+
+def model_spec(model: ModelTable) -> ModelSpec:
+    """What a worker is told of a model; it warms up on the first native size.
+
+    Raises:
+        ConfigError: the folder is missing.
+    """
+    return ModelSpec(
+        id=model.id,
+        family=model.family,
+        path=str(_folder(model)) if model.path else "",
+        dtype=model.dtype,
+        scheduler=model.scheduler,
+        width=model.native[0].width,
+        height=model.native[0].height,
+        max_batch=model.max_batch,
+    )
+
+
+def _folder(model: ModelTable) -> Path:
+    folder = Path(model.path)
+    if model.path.startswith(DEMO):
+        shipped = Path(str(importlib.resources.files("models"))) / "demo"
+        folder = shipped / model.path.removeprefix(DEMO)
+    if not folder.is_dir():
+        raise ConfigError(
+            f'[[model]] {model.id}: path "{model.path}" leads to {folder}, which is not a folder'
+        )
+    return folder
+
+
+# -- Files and variables --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where each value comes from: the files, and layers that beat them."""
+
+    path: Path
+    tree: Tree
+    origins: Mapping[str, list[Path]]  # the file of each list entry
+    layers: Mapping[str, Mapping[str, Tree]]
+
+    def merged(self) -> Tree:
+        """One tree of all of them."""
+        bare: Tree = {"server": {}}  # so that its defaults are checked as if they were written
+        tree = bare | self.tree
+        for layer in self.layers.values():
+            for table, keys in layer.items():
+                below = tree.get(table, {})
+                if keys and _is_tree(below):
+                    tree[table] = below | keys
+        return tree
+
+    def explain(self, mistake: ErrorDetails) -> str:
+        """A line for people: where, which key, what is wrong."""
+        loc = mistake["loc"]
+        table, key = (str(loc[0]) if loc else ""), (loc[1] if len(loc) > 1 else "")
+        where = str(self.path)
+        for name, layer in self.layers.items():
+            if key in layer.get(table, {}):
+                where = name
+        if isinstance(key, int):
+            where = str(self.origins[table][key])
+        return f"{where}: {explain(mistake, self.tree)}"
+
+
+def _read(path: Path) -> tuple[Tree, dict[str, list[Path]]]:
+    """A file and those it includes, as one tree, and the file of each list entry."""
+    tree = _toml(path)
+    origins = {table: [path for _ in tree.get(table, ())] for table in LISTS}
+    for name in tree.get("include", ()):
+        other = path.parent / str(name)
+        more = _toml(other)
+        for table, entries in more.items():
+            if table not in LISTS:
+                allowed = ", ".join(f"[[{name}]]" for name in LISTS)
+                raise ConfigError(f"{other}: {table}: an included file holds only {allowed}")
+            tree[table] = [*tree.get(table, ()), *entries]
+            origins[table] += [other for _ in entries]
+    return tree, origins
+
+
+def _toml(path: Path) -> Tree:
+    """One file, its lists known to be lists, its relative paths anchored at its folder."""
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such file") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError as error:  # no UTF-8, or no TOML
+        raise ConfigError(f"{path}: is not TOML: {error}") from None
+    for table in LISTS:
+        if not isinstance(tree.get(table, []), list):
+            raise ConfigError(f"{path}: {table}: must be written [[{table}]]")
+    if not isinstance(tree.get("include", []), list):
+        raise ConfigError(f"{path}: include: must be a list of paths")
+    _anchor(tree.get("server"), "data_dir", path.parent)
+    for model in tree.get("model", ()):
+        _anchor(model, "path", path.parent)
+    return tree
+
+
+def _anchor(table: object, key: str, folder: Path) -> None:
+    if not _is_tree(table):
+        return
+    given = table.get(key)
+    if isinstance(given, str) and given and not given.startswith(("~", DEMO)):
+        table[key] = str((folder / given).absolute())
+
+
+def _is_tree(value: object) -> TypeGuard[Tree]:
+    return isinstance(value, dict)
+
+
+def _environment() -> Mapping[str, Tree]:
+    """The variables by table and key.
+
+    Names without two underscores are left alone: container platforms make up ones like
+    `LIMNER_PORT` for a service called limner.
+    """
+    tables = Environment.model_fields
+    for name in os.environ:
+        table, mark, _ = name.removeprefix(PREFIX).partition("__")
+        if name.startswith(PREFIX) and mark and table.lower() not in tables:
+            allowed = ", ".join(f"{PREFIX}{known.upper()}__…" for known in tables)
+            raise ConfigError(f"environment: {name}: unknown; there are {allowed}")
+    try:
+        given: dict[str, Tree] = Environment().model_dump()
+    except (SettingsError, ValidationError):
+        raise ConfigError(
+            f"environment: a table as a whole, like {PREFIX}SERVER, must be JSON"
+        ) from None
+    return {
+        table: {key: _listed(f"[{table}] {key}", value) for key, value in keys.items()}
+        for table, keys in given.items()
+    }
+
+
+def _listed(label: str, value: object) -> object:
+    """A list written as JSON, decoded; anything else as it is."""
+    if not isinstance(value, str) or not value.startswith("["):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        raise ConfigError(
+            f"environment: {label}: must be a list as JSON, not {value!r:.60}"
+        ) from None

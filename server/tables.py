@@ -1,0 +1,277 @@
+"""The tables of a configuration file as frozen values; docs/config.md describes every key.
+
+Right by construction, each by itself and all together. Knows nothing of files or the environment.
+"""
+
+import ipaddress
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from models.contract import Dtype, Task
+from server.sizes import MAX_SIDE, MIN_SIDE, Size, Sizing
+
+TASKS: tuple[Task, ...] = ("generate", "edit", "inpaint")
+DEMO = "demo:"  # a path that starts so names a folder that ships with the package
+
+
+def _size(value: object) -> Size:
+    return value if isinstance(value, Size) else Size.parse(str(value))
+
+
+def _at_home(path: Path) -> Path:
+    try:
+        return (path.expanduser() if str(path).startswith("~") else path).absolute()
+    except RuntimeError as error:
+        raise ValueError(f"{path} starts at a home folder, and there is no known home") from error
+
+
+def _url(text: str) -> str:
+    if text and (urlsplit(text).scheme not in ("http", "https") or not urlsplit(text).hostname):
+        raise ValueError('must be like "https://paint.example"')
+    return text.rstrip("/")
+
+
+def _ordered(low_high: tuple[float, float]) -> tuple[float, float]:
+    if low_high[0] > low_high[1]:
+        raise ValueError("must name the lower end first")
+    return low_high
+
+
+def _model_path(text: str) -> str:
+    if text.startswith(DEMO) and not text.removeprefix(DEMO).isidentifier():
+        raise ValueError(f'must name a model that ships with limner, like "{DEMO}sketch"')
+    return str(_at_home(Path(text))) if text.startswith("~") else text
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def name_key(name: str) -> str:
+    """What a style's name is compared by: no case, and spaces, `-` and `_` are one."""
+    return " ".join(name.replace("-", " ").replace("_", " ").casefold().split())
+
+
+AnySize: TypeAlias = Annotated[Size, PlainValidator(_size)]
+Folder: TypeAlias = Annotated[Path, AfterValidator(_at_home)]
+Url: TypeAlias = Annotated[str, AfterValidator(_url)]
+Slug: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+Name: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,128}$")]
+Device: TypeAlias = Annotated[str, StringConstraints(pattern=r"^(auto|cpu|cuda|cuda:[0-9]{1,3})$")]
+Seconds: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Steps: TypeAlias = Annotated[int, Field(ge=1, le=1000)]
+Guidance: TypeAlias = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
+
+
+class Table(BaseModel):
+    """A table of the file: frozen, and a key it does not know is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ServerTable(Table):
+    """`[server]`"""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8484, ge=0, le=65535)
+    public_url: Url = ""
+    data_dir: Folder = Field(default=Path("~/.local/share/limner"), validate_default=True)
+    allowed_hosts: tuple[str, ...] = ()
+    allowed_origins: tuple[str, ...] = ()
+    grace_seconds: float = Field(default=30, ge=0, allow_inf_nan=False)
+    insecure_open: bool = Field(default=False, validate_default=True)
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach the server."""
+        return _is_loopback(self.host)
+
+    @field_validator("insecure_open")
+    @classmethod
+    def _meant(cls, insecure_open: bool, info: ValidationInfo) -> bool:
+        host = info.data.get("host", "localhost")
+        if not insecure_open and not _is_loopback(host):
+            raise ValueError(
+                f'must be true (or --insecure-open be given) to listen on "{host}": other '
+                "machines may reach that, and nobody has to sign in"
+            )
+        return insecure_open
+
+
+class WorkerTable(Table):
+    """`[worker]`"""
+
+    device: Device = "auto"
+    threads: int = Field(default=0, ge=0, le=1024)
+    start_seconds: Seconds = 120
+    preview_steps: int = Field(default=4, ge=1)
+
+
+class LimitsTable(Table):
+    """`[limits]`"""
+
+    body_bytes: int = Field(default=64 * 2**20, ge=1024)
+    image_bytes: int = Field(default=25 * 2**20, ge=1024)
+    image_pixels: int = Field(default=7680 * 4320, ge=MIN_SIDE**2)
+    image_side: int = Field(default=8192, ge=MIN_SIDE)
+    decode_seconds: Seconds = 5
+    decoders: int = Field(default=1, ge=1)
+    waiting: int = Field(default=256, ge=1)
+    output_pixels: int = Field(default=4096**2, ge=MIN_SIDE * MAX_SIDE)
+    prompt_chars: int = Field(default=32768, ge=1)
+
+
+class QualityTable(Table):
+    """`quality` of a `[[model]]`: steps."""
+
+    low: Steps
+    medium: Steps
+    high: Steps
+
+
+class ModelTable(Table):
+    """`[[model]]`"""
+
+    id: Slug
+    family: Literal["sd", "generic", "toy"]
+    path: Annotated[str, AfterValidator(_model_path)] = ""
+    dtype: Dtype = "auto"
+    scheduler: str = ""
+    native: tuple[AnySize, ...] = Field(min_length=1)
+    multiple: int = Field(default=8, ge=8, le=256, multiple_of=8)
+    max_pixels: int | None = Field(default=None, ge=1)
+    default_size: AnySize | None = None
+    steps: Steps = 30
+    steps_range: Annotated[tuple[Steps, Steps], AfterValidator(_ordered)] = (1, 100)
+    guidance: Guidance = 7.5
+    guidance_range: Annotated[tuple[Guidance, Guidance], AfterValidator(_ordered)] = (0.0, 30.0)
+    quality: QualityTable | None = None
+    strength: float = Field(default=0.6, gt=0, le=1)
+    tasks: tuple[Task, ...] | None = Field(default=None, min_length=1)
+    max_inputs: int = Field(default=1, ge=1)
+    negative_prompt: bool = True
+    prompt_chars: int | None = Field(default=None, ge=1)
+    max_batch: int = Field(default=4, ge=1, le=64)
+
+    @property
+    def sizing(self) -> Sizing:
+        """The sizes it paints and answers with, defaults filled in."""
+        largest = max(size.area for size in self.native)
+        return Sizing(
+            native=self.native,
+            multiple=self.multiple,
+            max_pixels=self.max_pixels or largest * 3 // 2,
+            default=self.default_size or self.native[0],
+        )
+
+    @property
+    def steps_by_quality(self) -> QualityTable:
+        """The `quality` table, derived from `steps` if there is none."""
+        if self.quality:
+            return self.quality
+        low, high = self.steps_range
+        half, double = (round(self.steps * factor) for factor in (0.5, 2))
+        return QualityTable(low=max(low, half), medium=self.steps, high=min(high, double))
+
+    @property
+    def able(self) -> tuple[Task, ...]:
+        """The tasks it is offered for."""
+        return self.tasks or (TASKS if self.family != "generic" else ("generate",))
+
+    @model_validator(mode="after")
+    def _coherent(self) -> "ModelTable":
+        if problems := [*self._problems()]:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def _problems(self) -> Iterator[str]:
+        if (self.family == "toy") != (not self.path):
+            yield "path is required" if not self.path else "path must be left out: toy has none"
+        if any(side % self.multiple for size in self.native for side in (size.width, size.height)):
+            yield f"native: every side must be a multiple of {self.multiple}"
+        sizing = self.sizing
+        if sizing.max_pixels < max(size.area for size in self.native):
+            yield "max_pixels must be at least the area of the largest native size"
+        answer = sizing.default
+        if not all(MIN_SIDE <= side <= MAX_SIDE for side in (answer.width, answer.height)):
+            yield f"default_size must have sides from {MIN_SIDE} to {MAX_SIDE}, not {answer}"
+        tiers = self.steps_by_quality
+        for name, steps in {"steps": self.steps, **tiers.model_dump()}.items():
+            if not self.steps_range[0] <= steps <= self.steps_range[1]:
+                label = name if name == "steps" else f"quality.{name}"
+                yield f"{label} must be inside steps_range {list(self.steps_range)}, not {steps}"
+        if not self.guidance_range[0] <= self.guidance <= self.guidance_range[1]:
+            yield f"guidance must be inside guidance_range {list(self.guidance_range)}"
+
+
+class AliasTable(Table):
+    """`[[alias]]`"""
+
+    model: str
+    names: tuple[Name, ...] = Field(min_length=1)
+
+
+class StyleTable(Table):
+    """`[[style]]`"""
+
+    name: str = Field(min_length=1, max_length=64)
+    prompt: str = Field(pattern=r"\{prompt\}")
+    negative_prompt: str = ""
+
+
+class Config(Table):
+    """A whole configuration, its `include`d tables among its own."""
+
+    include: tuple[str, ...] = ()
+    server: ServerTable = Field(default_factory=ServerTable)
+    worker: WorkerTable = Field(default_factory=WorkerTable)
+    limits: LimitsTable = Field(default_factory=LimitsTable)
+    model: tuple[ModelTable, ...] = Field(min_length=1)
+    alias: tuple[AliasTable, ...] = ()
+    style: tuple[StyleTable, ...] = ()
+
+    @model_validator(mode="after")
+    def _coherent(self) -> "Config":
+        if problems := [*self._problems()]:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def _problems(self) -> Iterator[str]:
+        ids = [model.id for model in self.model]
+        names = [name.lower() for alias in self.alias for name in alias.names]
+        styles = [name_key(style.name) for style in self.style]
+        for twice in _repeated(ids):
+            yield f'[[model]] id: two models are called "{twice}"'
+        for twice in _repeated(names):
+            yield f'[[alias]] names: "{twice}" is there twice'
+        for name in sorted({*ids} & {*names}):
+            yield f'[[alias]] names: "{name}" is the id of a model'
+        for twice in _repeated(styles):
+            yield f'[[style]] name: two styles are called "{twice}"'
+        for alias in self.alias:
+            if alias.model not in ids:
+                yield f'[[alias]] model: there is no model "{alias.model}"; there are {ids}'
+        for model in self.model:
+            if model.sizing.default.area > self.limits.output_pixels:
+                yield f"[[model]] {model.id}: default_size is over limits.output_pixels"
+
+
+def _repeated(names: Sequence[str]) -> list[str]:
+    return sorted({name for name in names if names.count(name) > 1})
