@@ -17,6 +17,7 @@ from models.contract import Cancelled, Failed, Fault, Finished, Image, Step
 from server.catalog import Catalog, Size
 from server.dispatch import Dispatch, Ticket
 from server.errors import (
+    BadMask,
     InternalError,
     ModelFailed,
     OutOfMemory,
@@ -157,6 +158,8 @@ class Service:
             )
         )
         mask = await self._decoders.mask(draft.mask, param="mask") if draft.mask else None
+        if mask and not any(mask.pixels):
+            raise BadMask("the mask marks nothing to be repainted", param="mask")
         return Inputs(tuple(images), mask)
 
     def _resolve(self, draft: Draft, inputs: Inputs) -> Order:

@@ -1,0 +1,1 @@
+"""Scripts that measure limner; every figure that is published comes from one of them."""

@@ -1,0 +1,326 @@
+"""The AIMO dialect: `POST /image/generate` and `/image/edit`; JSON in, JSON, a file or events out.
+
+Shapes → `Draft`, updates → answers. Knows nothing of other dialects, nor of how pictures are made.
+"""
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol, TypeAlias
+
+from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.responses import Response
+
+from server import fields, inline, web
+from server.delivery import Conversation, EventStream, JsonAnswer, left, unless_gone
+from server.dialects.aimo_shapes import Answer, Edit, Error, Generate, ImageSource
+from server.errors import BadRequest, InternalError, Refusal
+from server.intake import Draft, Notice
+from server.pictures import Picture
+from server.service import Missed, Painted, Progress, Result, Update
+from server.tables import LimitsTable
+
+UNKNOWN_NAMED = 20  # unknown keys that are named one by one
+
+# What comes later, and what happens until then.
+NOT_YET = {
+    "safe_mode": "images are not judged yet",
+    "watermark": "no watermark can be applied yet",
+    "lora_strength": "no LoRA is loaded",
+    "prompt_extend": "the prompt is used as it is",
+    "enable_web_search": "no web search is made",
+}
+# Where the house has another word for a field.
+OURS = {"guidance": "guide_scale", "embed_metadata": "embed_exif_metadata"}
+
+
+class Service(Protocol):
+    """What a dialect needs of `server.service`."""
+
+    def paint(self, draft: Draft) -> AbstractAsyncContextManager[AsyncIterator[Update]]:
+        """Raises Refusal on entering; leaving the block early cancels what is unfinished."""
+        ...
+
+
+async def to_draft(shape: Generate, limits: LimitsTable) -> Draft:
+    """What the client meant.
+
+    Raises:
+        BadRequest, BadImage, TooLarge: fields that contradict each other, images that are none.
+    """
+    _expect_coherent(shape)
+    edit = shape if isinstance(shape, Edit) else None
+    return Draft(
+        dialect="aimo",
+        task="edit" if edit else "generate",
+        model=shape.model,
+        prompt=shape.prompt,
+        negative_prompt=shape.negative_prompt or "",
+        n=shape.n or 1,
+        width=shape.width,
+        height=shape.height,
+        aspect_ratio=shape.aspect_ratio,
+        resolution=shape.resolution,
+        seed=None if shape.seed == -1 else shape.seed,
+        steps=shape.steps,
+        guidance=shape.guide_scale,
+        strength=edit.strength if edit else None,
+        quality=None if shape.quality == "auto" else shape.quality,
+        style=shape.style,
+        style_preset=shape.style_preset,
+        images=await _images(edit, limits),
+        mask=await _bytes(edit.mask, "mask", limits) if edit and edit.mask else None,
+        output_format=shape.output_format or "png",
+        embed_metadata=bool(shape.embed_exif_metadata),
+        preview=bool(shape.stream),
+        strict=bool(shape.strict),
+        user=shape.user,
+        metadata=shape.metadata or {},
+        ignored=tuple(_ignored(shape)),
+    )
+
+
+def _expect_coherent(shape: Generate) -> None:
+    if shape.output_type != "file":
+        return
+    if (shape.n or 1) > 1:
+        raise BadRequest("output_type: file is only possible with n = 1", param="output_type")
+    if shape.stream:
+        raise BadRequest("output_type: file is not possible with stream", param="output_type")
+
+
+async def _images(edit: Edit | None, limits: LimitsTable) -> tuple[bytes, ...]:
+    sources = edit.images if edit else ()
+    return tuple([await _bytes(source, f"images[{i}]", limits) for i, source in enumerate(sources)])
+
+
+async def _bytes(source: ImageSource, where: str, limits: LimitsTable) -> bytes:
+    match source.b64, source.url:
+        case str(text), None:
+            return await inline.decode(text, limits.image_bytes, f"{where}.b64")
+        case None, str(text) if text[:5].lower() == "data:":
+            return await inline.decode(text, limits.image_bytes, f"{where}.url")
+        case None, str():
+            raise BadRequest(
+                f"{where}.url: URLs are not supported yet; send the image as base64 in b64",
+                param=f"{where}.url",
+            )
+        case _:
+            raise BadRequest(f"{where}: exactly one of b64 and url is required", param=where)
+
+
+def _ignored(shape: Generate) -> Iterator[Notice]:
+    for name, meanwhile in NOT_YET.items():
+        if getattr(shape, name):
+            yield Notice(name, f"not available yet: {meanwhile}")
+    unknown = list(_unknown(shape))
+    for name in unknown[:UNKNOWN_NAMED]:
+        yield Notice(web.clipped(name, web.ECHO_CHARS), "unknown field, ignored")
+    if len(unknown) > UNKNOWN_NAMED:
+        yield Notice("", f"{len(unknown) - UNKNOWN_NAMED} more unknown fields, ignored")
+
+
+def _unknown(shape: Generate) -> Iterator[str]:
+    yield from fields.unknown_keys(shape)
+    if isinstance(shape, Edit):
+        for i, source in enumerate(shape.images):
+            yield from (f"images[{i}].{key}" for key in fields.unknown_keys(source))
+        if shape.mask:
+            yield from (f"mask.{key}" for key in fields.unknown_keys(shape.mask))
+
+
+# -- Rendering -------------------------------------------------------------------------------------
+
+Document: TypeAlias = dict[str, Any]
+
+
+def render_error(refusal: Refusal) -> Response:
+    """A refusal as AIMO's clients read it."""
+    return web.refuse(refusal, error_document(refusal))
+
+
+def error_document(refusal: Refusal) -> Document:
+    """`{"error": {"code", "message"}}`, the field named as AIMO names it."""
+    param = OURS.get(refusal.param or "", refusal.param)
+    return {"error": {"code": refusal.code, "message": web.message_of(refusal, param)}}
+
+
+def render(result: Result) -> Document:
+    """The whole answer. Some of n missed: `failed`, with the error of the first of them.
+
+    Raises:
+        Refusal: all are missed; then their error is the answer.
+    """
+    if not result.painted:
+        raise result.missed[0].refusal
+    document: Document = {
+        "id": result.id,
+        "created": result.created,
+        "status": "failed" if result.missed else "completed",
+        "images": [_delivered(painted) for painted in result.painted],
+    }
+    if result.order.draft.task == "edit":
+        document["input_images"] = [
+            {"width": size.width, "height": size.height} for size in result.inputs
+        ]
+    if result.missed:
+        document["error"] = error_document(result.missed[0].refusal)
+    return document | _provider(_raw(result))
+
+
+def _delivered(painted: Painted) -> Document:
+    return _picture(painted.index, painted.picture) | {"seed": painted.seed}
+
+
+def _picture(index: int, picture: Picture) -> Document:
+    return {
+        "index": index,
+        "data_url": inline.DataUrl(picture),
+        "width": picture.width,
+        "height": picture.height,
+        "format": picture.format,
+    }
+
+
+def _provider(raw: Mapping[str, Any]) -> Document:
+    return {"provider_metadata": {"provider": "limner", "raw": raw}}
+
+
+def _raw(result: Result) -> Document:
+    job = result.order.job
+    return {
+        "model": job.model,
+        "steps": job.steps,
+        "guide_scale": job.guidance,
+        "paint_size": {"width": job.width, "height": job.height},
+        "seconds": {name: round(value, 4) for name, value in result.seconds.items()},
+        "missed": [missed.index for missed in result.missed],
+        "warnings": [
+            {"param": notice.param, "message": notice.message} for notice in _named(result.notices)
+        ],
+        "metadata": result.order.draft.metadata,
+    }
+
+
+def _named(notices: tuple[Notice, ...]) -> list[Notice]:
+    return [Notice(OURS.get(notice.param, notice.param), notice.message) for notice in notices]
+
+
+def _progress(progress: Progress, previews: dict[int, int]) -> Document:
+    raw = {"index": progress.index, "step": progress.step, "steps": progress.steps}
+    document: Document = {"status": "processing", "images": []}
+    if progress.preview:
+        partial = previews.get(progress.index, -1) + 1
+        previews[progress.index] = partial
+        document["images"] = [_picture(progress.index, progress.preview)]
+        document["partial_image_index"] = partial
+    return document | _provider(raw)
+
+
+def _finished(painted: Painted) -> Document:
+    raw = {"index": painted.index}
+    return {"status": "processing", "images": [_delivered(painted)]} | _provider(raw)
+
+
+# -- Answering ------------------------------------------------------------------------------------
+
+
+async def outcome(service: Service, draft: Draft) -> Result:
+    """What becomes of a draft in the end.
+
+    Raises:
+        Refusal: it was not admitted.
+    """
+    async with service.paint(draft) as updates:
+        async for update in updates:
+            if isinstance(update, Result):
+                return update
+    raise InternalError("the request ended without a result")
+
+
+async def _plain(service: Service, draft: Draft, as_file: bool) -> Response:
+    result = await outcome(service, draft)
+    document = render(result)
+    headers = web.warning_header(_named(result.notices))
+    if not as_file:
+        return JsonAnswer(document, headers=headers)
+    first = result.painted[0]
+    headers |= {"X-Limner-Seed": str(first.seed), "X-Limner-Id": result.id}
+    return Response(first.picture.data, headers=headers, media_type=first.picture.mime)
+
+
+def _streamed(service: Service, draft: Draft) -> Response:
+    async def talk(stream: EventStream) -> None:
+        previews: dict[int, int] = {}
+        async with service.paint(draft) as updates:
+            await stream.open(web.warning_header(draft.ignored))
+            async for update in updates:
+                match update:
+                    case Progress():
+                        await stream.event(_progress(update, previews))
+                    case Painted():
+                        await stream.event(_finished(update))
+                    case Result():
+                        await stream.event(render(update))
+                    case Missed():
+                        pass  # the last event says so
+
+    return Conversation(talk, error_document)
+
+
+PICTURE = {"schema": {"type": "string", "format": "binary"}}
+ERRORS = {
+    400: "A field is missing, malformed or out of range, or an image is none.",
+    403: "Host or Origin is not allowed.",
+    404: "There is no such model.",
+    413: "The body, or an image in it, is too large.",
+    415: "The body is not JSON.",
+    422: "No model that is set up can do this.",
+    500: "Something broke inside the server.",
+    503: "Not now; Retry-After says when, if that is known.",
+}
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "model": Answer,
+        "description": "JSON; the file with `output_type: file`; events with `stream: true`, each "
+        "`data: <Answer>` or `data: <Error>`, the last one `data: [DONE]`.",
+        "content": {
+            "text/event-stream": {"schema": {"type": "string"}},
+            "image/png": PICTURE,
+            "image/jpeg": PICTURE,
+            "image/webp": PICTURE,
+        },
+    },
+    **{status: {"model": Error, "description": text} for status, text in ERRORS.items()},
+}
+
+
+def build(service: Service, limits: LimitsTable) -> FastAPI:
+    """The application, to be mounted at `/api/v1` and `/aimo/api/v1`; its docs are at `/docs`."""
+    app = FastAPI(
+        title="limner: AIMO dialect",
+        version="1",
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    web.install(app, render_error)
+
+    async def answer(request: Request, wire: type[Generate]) -> Response:
+        shape = await web.read(request, wire, limits.body_bytes)
+        draft = await to_draft(shape, limits)
+        if shape.stream:
+            return _streamed(service, draft)
+        as_file = shape.output_type == "file"
+        return await unless_gone(_plain(service, draft, as_file), left(request.receive))
+
+    @app.post("/image/generate", responses=RESPONSES, openapi_extra=web.takes(Generate))
+    async def generate(request: Request) -> Response:  # pyright: ignore[reportUnusedFunction]
+        """Paint images from a prompt."""
+        return await answer(request, Generate)
+
+    @app.post("/image/edit", responses=RESPONSES, openapi_extra=web.takes(Edit))
+    async def edit(request: Request) -> Response:  # pyright: ignore[reportUnusedFunction]
+        """Repaint an image, or the part of it that a mask marks."""
+        return await answer(request, Edit)
+
+    return app

@@ -1,0 +1,39 @@
+"""The probes."""
+
+import asyncio
+
+import httpx2
+import pytest
+from fastapi import FastAPI
+
+from server import ops
+
+
+def ask(path: str, state: ops.Readiness) -> httpx2.Response:
+    async def talk() -> httpx2.Response:
+        app = FastAPI()
+        app.include_router(ops.build(lambda: state))
+        transport = httpx2.ASGITransport(app=app)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await client.get(path)
+
+    return asyncio.run(talk())
+
+
+@pytest.mark.parametrize("ready", [True, False])
+def test_alive_whatever_the_worker_does(ready: bool):
+    answer = ask("/healthz", ops.Readiness(ready, () if ready else ("loading",)))
+    assert (answer.status_code, answer.json()) == (200, {"status": "alive"})
+
+
+def test_ready():
+    answer = ask("/readyz", ops.Readiness(True))
+    assert (answer.status_code, answer.json()) == (200, {"status": "ready"})
+    assert answer.headers["cache-control"] == "no-store"
+
+
+def test_not_ready_says_why():
+    answer = ask("/readyz", ops.Readiness(False, ("sketch is loading",)))
+    assert answer.status_code == 503
+    assert answer.json() == {"status": "not ready", "reasons": ["sketch is loading"]}
+    assert answer.headers["retry-after"] == "1"

@@ -1,0 +1,260 @@
+"""Reading bodies, strict JSON, refusals as answers, the warnings header."""
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator
+from typing import Annotated, Literal
+
+import httpx2
+import pytest
+from fastapi import FastAPI
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from server import fields, web
+from server.delivery import Gone
+from server.errors import BadRequest, Overloaded
+from server.intake import Notice
+
+LIMIT = 10_000
+
+
+class Thing(fields.Shape):
+    name: Annotated[str, Field(max_length=20)]
+    colour: Literal["red", "blue"] | None = None
+    count: Annotated[int, Field(ge=1, le=9), fields.Integral] | None = None
+    parts: Annotated[list[str], Field(min_length=1, max_length=4)] | None = None
+
+
+def build() -> FastAPI:
+    app = FastAPI(redirect_slashes=False)
+    web.install(app, web.plain)
+
+    @app.post("/things")
+    async def things(request: Request) -> Response:
+        thing = await web.read(request, Thing, LIMIT)
+        return Response(thing.name)
+
+    @app.post("/broken")
+    async def broken(request: Request) -> Response:
+        raise RuntimeError("the secret is 42")
+
+    @app.post("/busy")
+    async def busy(request: Request) -> Response:
+        raise Overloaded("too many wait", retry_after=7)
+
+    @app.post("/gone")
+    async def gone(request: Request) -> Response:
+        raise Gone
+
+    return app
+
+
+def send(method: str, path: str, **how: object) -> httpx2.Response:
+    async def talk() -> httpx2.Response:
+        transport = httpx2.ASGITransport(app=build())
+        async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await client.request(method, path, **how)  # pyright: ignore[reportArgumentType]
+
+    return asyncio.run(talk())
+
+
+def told(answer: httpx2.Response, status: int, code: str) -> str:
+    """The message of a refusal, after checking everything that all refusals have in common."""
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/json"
+    assert len(answer.content) <= 2048
+    assert answer.content.isascii()
+    error = answer.json()["error"]
+    assert error["code"] == code
+    return error["message"]
+
+
+def test_reads_a_shape():
+    assert send("POST", "/things", json={"name": "cup"}).text == "cup"
+
+
+@pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "application/x.y+json"])
+def test_accepts_kinds_of_json(kind: str):
+    headers = {"Content-Type": kind}
+    assert send("POST", "/things", content=b'{"name":"cup"}', headers=headers).text == "cup"
+
+
+def test_accepts_a_missing_content_type():
+    assert send("POST", "/things", content=b'{"name":"cup"}').text == "cup"
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "multipart/form-data; boundary=x", "json", ""])
+def test_refuses_other_kinds(kind: str):
+    headers = {"Content-Type": kind}
+    answer = send("POST", "/things", content=b'{"name":"cup"}', headers=headers)
+    assert "application/json" in told(answer, 415, "unsupported_media_type")
+
+
+def test_refuses_compressed_bodies():
+    headers = {"Content-Encoding": "gzip", "Content-Type": "application/json"}
+    answer = send("POST", "/things", content=b"\x1f\x8b", headers=headers)
+    assert "Content-Encoding" in told(answer, 415, "unsupported_media_type")
+
+
+def test_refuses_a_declared_length_without_reading():
+    async def talk() -> None:
+        async def receive() -> dict[str, object]:
+            raise AssertionError("the body was read")
+
+        scope = {"type": "http", "headers": [(b"content-length", b"10001")]}
+        with pytest.raises(web.TooLarge):
+            await web.body(Request(scope, receive), LIMIT)
+
+    asyncio.run(talk())
+
+
+def test_holds_no_more_than_the_limit_of_a_body_of_unknown_length():
+    taken = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal taken
+        while True:
+            taken += 1000
+            yield b" " * 1000
+
+    answer = send("POST", "/things", content=endless())
+    assert "10000 bytes" in told(answer, 413, "payload_too_large")
+    assert taken <= LIMIT + 2000
+
+
+BROKEN = {
+    b"": "truncated",
+    b"{": "truncated",
+    b"{'name': 1}": "keys must be strings",
+    b'{"name": NaN}': "invalid character",
+    b'{"count": Infinity}': "invalid character",
+    b'{"count": 1e999}': "out of range",
+    b'{"count": ' + b"9" * 5000 + b"}": "out of range",
+    b'{"name": "\\ud800abcdef"}': "surrogate",
+    b'{"name": "\xff"}': "UTF-8",
+    b"\xef\xbb\xbf{}": "invalid character",
+    b"[" * 100_000: "deep",
+    b'{"name": 1}}': "trailing",
+    b"[1]": "must be a JSON object",
+    b'"name"': "must be a JSON object",
+    b"null": "must be a JSON object",
+    b"{}": "name: is required",
+    b'{"name": 5}': "name: must be a valid string",
+    b'{"name": null}': "name: must be a valid string",
+    b'{"name": "x", "colour": "green"}': "colour: must be 'red' or 'blue'",
+    b'{"name": "x", "count": 10}': "count: must be less than or equal to 9",
+    b'{"name": "x", "count": true}': "count: must be a valid integer",
+    b'{"name": "x", "count": "1"}': "count: must be a valid integer",
+    b'{"name": "x", "count": 1.5}': "count: must be a valid integer",
+    b'{"name": "x", "count": ' + b"9" * 4000 + b"}": "count: must be less than",
+    b'{"name": "x", "parts": []}': "parts[0]: is required",
+    b'{"name": "x", "parts": ["a", 1]}': "parts[1]: must be a valid string",
+    b'{"name": "x", "parts": {}}': "parts: must be a valid list",
+}
+
+
+@pytest.mark.parametrize(("text", "says"), BROKEN.items(), ids=[*BROKEN.values()])
+def test_names_what_is_wrong(text: bytes, says: str):
+    with pytest.raises(BadRequest) as refused:
+        web.parse(text, Thing)
+    assert says in refused.value.message
+    assert "$" not in refused.value.message
+    assert len(json.dumps(refused.value.message)) <= 502
+
+
+def test_names_a_few_of_many_mistakes_and_echoes_nothing():
+    parts = json.dumps({"name": "x" * 5000, "colour": "SECRET" * 99, "count": 99, "parts": [1]})
+    with pytest.raises(BadRequest) as refused:
+        web.parse(parts.encode(), Thing)
+    message = refused.value.message
+    assert refused.value.param == "name"
+    assert message.endswith("and 1 more")
+    assert "xxx" not in message
+    assert "SECRET" not in message
+
+
+def test_whole_numbers_may_be_written_as_floats():
+    assert web.parse(b'{"name": "x", "count": 2.0}', Thing).count == 2
+    assert web.parse(b'{"name": "x", "count": 2e0}', Thing).count == 2
+
+
+@given(st.text(), st.integers(50, 500))
+def test_clipped_is_a_beginning_within_its_limit(text: str, limit: int):
+    short = web.clipped(text, limit)
+    assert text.startswith(short)
+    assert len(json.dumps(short)) - 2 <= limit
+    if len(json.dumps(text)) - 2 <= limit:
+        assert short == text
+
+
+def test_errors_of_the_framework_take_the_same_shape():
+    assert "/nowhere" in told(send("GET", "/nowhere"), 404, "not_found")
+    answer = send("PUT", "/things")
+    assert "PUT /things" in told(answer, 405, "method_not_allowed")
+    assert answer.headers["allow"] == "POST"
+    assert told(send("POST", "/things/", json={}), 404, "not_found")
+
+
+def test_a_long_path_is_not_echoed():
+    assert len(told(send("GET", "/" + "ä" * 900), 404, "not_found")) <= 80
+
+
+def test_a_bug_is_logged_and_not_told(caplog: pytest.LogCaptureFixture):
+    with caplog.at_level(logging.ERROR, "server.web"):
+        message = told(send("POST", "/broken"), 500, "internal_error")
+    assert "secret" not in message
+    assert "the secret is 42" in caplog.text
+
+
+def test_retry_after():
+    answer = send("POST", "/busy")
+    assert told(answer, 503, "overloaded") == "too many wait"
+    assert answer.headers["retry-after"] == "7"
+
+
+def test_nobody_to_answer_is_a_499_for_the_log():
+    assert send("POST", "/gone").status_code == 499
+
+
+def test_the_field_is_named_once():
+    assert web.message_of(BadRequest("bad n", param="n"), "n") == "bad n"
+    assert web.message_of(BadRequest("too many", param="n"), "n") == "n: too many"
+    assert web.message_of(BadRequest("too many"), None) == "too many"
+
+
+@given(st.lists(st.tuples(st.text(), st.text()), max_size=60))
+def test_the_warnings_header_fits_and_counts(notices: list[tuple[str, str]]):
+    headers = web.warning_header([Notice(*notice) for notice in notices])
+    if not notices:
+        assert headers == {}
+        return
+    text = headers[web.WARNINGS]
+    assert text.isascii()
+    assert text.isprintable()
+    assert len(text) <= web.HEADER_BYTES
+    entries = json.loads(text)
+    if len(entries) < len(notices) or "more" in entries[-1]["message"]:
+        left_out = int(entries[-1]["message"].split()[1])
+        assert len(entries) - 1 + left_out == len(notices)
+
+
+def test_a_huge_warning_still_leaves_a_header():
+    notices = [Notice("n", "\0" * 5000)] * 30
+    entries = json.loads(web.warning_header(notices)[web.WARNINGS])
+    assert entries[0]["param"] == "n"
+    assert entries[-1]["message"] == f"and {30 - len(entries) + 1} more"
+
+
+def test_the_described_body_has_no_references():
+    class Outer(fields.Shape):
+        inner: Thing
+        more: list[Thing] | None = None
+
+    described = json.dumps(web.takes(Outer))
+    assert "$ref" not in described
+    assert '"colour"' in described
