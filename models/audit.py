@@ -14,6 +14,7 @@ from typing import Any
 
 import diffusers
 import torch
+import transformers
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,8 @@ def load(
     Raises:
         Unloadable: the folder is damaged, incomplete, not safe to open, or of another kind.
     """
+    diffusers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()
     index = read_index(folder)
     kind = index["_class_name"]
     if kind not in kinds:

@@ -36,9 +36,11 @@ class Call:
     """What a canvas stops for: work on weights that all canvases share.
 
     Calls with equal keys may share a forward; `None` shares with nobody. `run` takes such calls and
-    returns one result for each.
+    returns one result for each. `kind` tells denoising from decoding and the like: how many pay at
+    once is another matter for each.
     """
 
+    kind: str
     key: Hashable
     run: "Callable[[Sequence[Call]], Sequence[Any]]"
     arguments: Any
@@ -76,6 +78,10 @@ class Model(Protocol):
         self, job: Job, index: int, inputs: Sequence[Image], mask: Image | None, easel: Easel
     ) -> Image:
         """Paint image `index` of the job at exactly the job's size."""
+        ...
+
+    def settle(self) -> None:
+        """Wait until the device has done all it was given; for measuring."""
         ...
 
 

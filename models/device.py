@@ -41,6 +41,12 @@ def dtype_for(wanted: Dtype, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
 
 
+def settle(device: torch.device) -> None:
+    """Wait until a GPU has done all it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def name(device: torch.device) -> str:
     """The hardware, in its maker's words."""
     if device.type == "cuda":

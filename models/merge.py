@@ -76,7 +76,7 @@ def paused(
 
     def replacement(*args: Any, **kwargs: Any) -> Any:
         call = SharedCall(module, method, rule, dict(signature.bind(*args, **kwargs).arguments))
-        return ask(Call(call.key(), run_shared, call))
+        return ask(Call(method, call.key(), run_shared, call))
 
     return replacement
 

@@ -44,7 +44,7 @@ class Studio:
     def __init__(self, emit: Callable[[AnyEvent], None], *, steady: float = 0.8) -> None:
         self._emit = emit
         self._canvases: dict[tuple[str, int], Canvas] = {}
-        self._caps: dict[str, int] = {}  # canvases per forward, by model id
+        self._caps: dict[tuple[str, str], int] = {}  # canvases per call, by model id and kind
         self._ticks = 0
         self._steady = steady  # weight of the past in the moving average below
         self.step_seconds = 0.0  # of one shared forward, recently
@@ -53,9 +53,9 @@ class Studio:
         """Live canvases."""
         return len(self._canvases)
 
-    def cap(self, model: str, canvases: int) -> None:
-        """Allow a model's forwards to hold this many canvases at the most."""
-        self._caps[model] = canvases
+    def cap(self, model: str, kind: str, canvases: int) -> None:
+        """Let a model's calls of a kind hold this many canvases at the most; 1 unless told."""
+        self._caps[model, kind] = canvases
 
     def start(
         self, model: Model, job: Job, index: int, inputs: Sequence[Image], mask: Image | None
@@ -85,14 +85,16 @@ class Studio:
         self._advance(group)
 
     def _choose(self) -> list[Canvas]:
-        """The group whose most urgent canvas is the most urgent of all, cut to its model's cap."""
+        """The group whose most urgent canvas is the most urgent of all, cut to its cap."""
         groups: dict[Hashable, list[Canvas]] = {}
         for canvas in sorted(self._canvases.values(), key=urgency):
             groups.setdefault(group_key(canvas), []).append(canvas)
         if not groups:
             return []
         first = next(iter(groups.values()))
-        return first[: self._caps.get(first[0].job.model, 1)]
+        call = first[0].waiting
+        assert call is not None
+        return first[: self._caps.get((first[0].job.model, call.kind), 1)]
 
     def _advance(self, group: list[Canvas]) -> None:
         calls = [canvas.waiting for canvas in group if canvas.waiting]

@@ -1,55 +1,93 @@
 """The first pictures of a model: they warm it up and tell how many canvases pay at once."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 
-from models.canvas import Model
-from models.contract import AnyEvent, Failed, Image, Job, ModelSpec
-from models.studio import Studio
+from models.canvas import Canvas, CanvasCancelled, Model, OutOfMemory
+from models.contract import Image, Job, ModelSpec
 
-STEPS = 3
-WORTHWHILE = 1.05  # times as many images per second as with fewer canvases
+STEPS = 4
+SIZES = (2, 3, 4, 6, 8, 12, 16)  # canvases per forward that are tried, in order
+WORTHWHILE = 1.05  # times as many canvases per second as with fewer
+COMPANY = 1.9  # times as long as alone that a call in company may take
 PATIENCE = 10.0  # seconds; a device this slow gains nothing from larger forwards
+
+Seconds = Mapping[str, float]  # of one call, by its kind
 
 
 class WarmUpFailed(Exception):
     """The model loaded but cannot paint."""
 
 
-def warm_up(model: Model, spec: ModelSpec) -> int:
-    """Paint 1, 1, 2, 4, … pictures at once; the largest number that still raised images per second.
+def warm_up(model: Model, spec: ModelSpec) -> dict[str, int]:
+    """Paint in ever larger company; for each kind of call, how many canvases it may hold.
+
+    That many still raised throughput, and cost none of them twice its time alone.
 
     Raises:
         WarmUpFailed: a picture did not come out.
     """
     began = time.perf_counter()
-    paint_together(model, spec, 1)  # the first is slow for reasons that do not come back
-    best, rate = 1, 1 / paint_together(model, spec, 1)
-    for canvases in doubling(2, spec.max_batch):
-        if time.perf_counter() - began > PATIENCE:
+    lockstep(model, spec, 1)  # the first is slow for reasons that do not come back
+    alone = lockstep(model, spec, 1)
+    caps, rates = dict.fromkeys(alone, 1), {kind: 1 / took for kind, took in alone.items()}
+    growing = set(alone)
+    for canvases in (size for size in SIZES if size <= spec.max_batch):
+        if not growing or time.perf_counter() - began > PATIENCE:
             break
-        measured = canvases / paint_together(model, spec, canvases)
-        if measured < rate * WORTHWHILE:
+        try:
+            together = lockstep(model, spec, canvases)
+        except OutOfMemory:
             break
-        best, rate = canvases, measured
-    return best
+        for kind in list(growing):
+            rate = canvases / together[kind]
+            if rate >= rates[kind] * WORTHWHILE and together[kind] <= alone[kind] * COMPANY:
+                caps[kind], rates[kind] = canvases, rate
+            else:
+                growing.remove(kind)
+    return caps
 
 
-def doubling(first: int, last: int) -> Iterator[int]:
-    """first, 2·first, … and `last` itself."""
-    while first < last:
-        yield first
-        first *= 2
-    if last > 1:
-        yield last
+def lockstep(model: Model, spec: ModelSpec, canvases: int) -> Seconds:
+    """The shortest time of each kind of call, with so many canvases in it."""
+    base = Image(spec.width, spec.height, "RGB", bytes(3 * spec.width * spec.height))
+    mask = Image(spec.width, spec.height, "L", b"\xff" * spec.width * spec.height)
+    job = warm_up_job(model, spec, canvases)
+    row = [Canvas(job, index, lambda *_: None) for index in range(canvases)]
+    for canvas in row:
+        canvas.start(model, [base], mask)
+    try:
+        seconds = timed(model, row)
+    finally:
+        for canvas in row:
+            while canvas.waiting:
+                canvas.throw(CanvasCancelled())
+    for canvas in row:
+        if canvas.error is not None:
+            raise WarmUpFailed(f"{type(canvas.error).__name__}: {canvas.error}")
+    return seconds
 
 
-def paint_together(model: Model, spec: ModelSpec, canvases: int) -> float:
-    """Seconds for so many pictures in shared forwards."""
-    events: list[AnyEvent] = []
-    studio = Studio(events.append)
-    studio.cap(spec.id, canvases)
-    job = Job(
+def timed(model: Model, row: Sequence[Canvas]) -> Seconds:
+    """Run equal canvases to their ends, always all together."""
+    seconds: dict[str, float] = {}
+    while calls := [canvas.waiting for canvas in row if canvas.waiting]:
+        if calls[0].key is None:
+            calls = calls[:1]
+        model.settle()
+        began = time.perf_counter()
+        results = calls[0].run(calls)
+        model.settle()
+        took = (time.perf_counter() - began) * len(row) / len(calls)
+        seconds[calls[0].kind] = min(took, seconds.get(calls[0].kind, took))
+        for canvas, result in zip([c for c in row if c.waiting], results, strict=False):
+            canvas.answer(result)
+    return seconds
+
+
+def warm_up_job(model: Model, spec: ModelSpec, canvases: int) -> Job:
+    """A job for so many pictures, of the plainest task that the model does."""
+    return Job(
         id="warm-up",
         model=spec.id,
         task=model.tasks[0],
@@ -60,14 +98,3 @@ def paint_together(model: Model, spec: ModelSpec, canvases: int) -> float:
         guidance=4.0,
         seeds=tuple(range(canvases)),
     )
-    base = Image(spec.width, spec.height, "RGB", bytes(3 * spec.width * spec.height))
-    mask = Image(spec.width, spec.height, "L", b"\xff" * spec.width * spec.height)
-    began = time.perf_counter()
-    for index in range(canvases):
-        studio.start(model, job, index, [base], mask)
-    while len(studio):
-        studio.tick()
-    for event in events:
-        if isinstance(event, Failed):
-            raise WarmUpFailed(event.fault.detail)
-    return time.perf_counter() - began

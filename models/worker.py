@@ -133,13 +133,15 @@ class Worker:
         began = time.perf_counter()
         try:
             model = families.loader(spec.family)(spec, self._spec.device)
-            most = warm_up(model, spec)
+            caps = warm_up(model, spec)
         except Exception as error:  # a model that cannot be served must not take the others along
             log.exception("model %s failed to load", spec.id)
             self._emit(LoadFailed(spec.id, f"{type(error).__name__}: {error}"))
             return
         self._models[spec.id] = model
-        self._studio.cap(spec.id, most)
+        for kind, canvases in caps.items():
+            self._studio.cap(spec.id, kind, canvases)
+        most = max(caps.values())
         self._most = max(self._most, most)
         self._emit(Loaded(spec.id, model.tasks, time.perf_counter() - began, most))
         self._emit(Room(self._most, self._studio.step_seconds))

@@ -136,19 +136,26 @@ def paint(path: Path | None, overrides: Overrides, sitting: Sitting) -> None:
         draft = sitting.draft(config.model[0].id)
     except (OSError, ValueError) as error:
         raise SystemExit(str(error)) from None
-    result = asyncio.run(sit(assemble_or_exit(config), draft))
+    parts = assemble_or_exit(config)
+    try:
+        parts.service.catalog.find(draft.model)  # before a worker is started for nothing
+    except Refusal as refusal:
+        raise SystemExit(refusal.message) from None
+    result = asyncio.run(sit(parts, draft))
+    if isinstance(result, Refusal):
+        raise SystemExit(result.message)
     if result.missed:
         raise SystemExit(result.missed[0].refusal.message)
     painted = result.painted[0]
     sitting.out.write_bytes(painted.picture.data)
     for notice in result.notices:
-        rich.print(f"[yellow]{notice.param}[/]: {notice.message}")
+        print(f"{notice.param}: {notice.message}", file=sys.stderr)
     size = f"{painted.picture.width}x{painted.picture.height}"
     seconds = result.seconds["paint"]
     print(f"{sitting.out}  {size}  seed {painted.seed}  {seconds:.2f} s")
 
 
-async def sit(parts: Parts, draft: Draft) -> Result:
+async def sit(parts: Parts, draft: Draft) -> Result | Refusal:
     """Start a worker for one picture, with a progress bar."""
     with bar() as progress:
         task = progress.add_task("loading", total=None)
@@ -166,8 +173,8 @@ async def sit(parts: Parts, draft: Draft) -> Result:
                                 return update
                             case Painted() | Missed():
                                 pass
-            except Refusal as refusal:
-                raise SystemExit(refusal.message) from None
+            except Refusal as refusal:  # not beyond `running`, whose task group would wrap it
+                return refusal
     raise AssertionError("the updates ended without a result: this is a bug")
 
 

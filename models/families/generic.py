@@ -65,6 +65,10 @@ class Generic:
         ).images[0]
         return from_tensor(picture.float())
 
+    def settle(self) -> None:
+        """Wait for the device."""
+        device.settle(self.pipe.device)
+
     def _arguments(
         self, job: Job, inputs: Sequence[Image], mask: Image | None, easel: Easel
     ) -> dict[str, Any]:

@@ -86,6 +86,10 @@ class StableDiffusion:
         ).images[0]
         return from_tensor(picture)
 
+    def settle(self) -> None:
+        """Wait for the device."""
+        device.settle(self.pipe.device)
+
     def _scheduler(self, job: Job) -> Any:
         """A scheduler of the canvas's own; None leaves a copy of the checkpoint's."""
         name = job.scheduler or self.scheduler

@@ -42,7 +42,7 @@ class Toy:
     ) -> Image:
         words = job.prompt.split()
         for step in range(1, job.steps + 1):
-            easel.ask(Call((job.width, job.height), forward, (words, step)))
+            easel.ask(Call("forward", (job.width, job.height), forward, (words, step)))
             easel.step(step, job.steps, partial(gradient, 8, 8, step))
         if "nan" in words:
             raise NotFinite("asked for")
@@ -50,6 +50,9 @@ class Toy:
         return gradient(
             job.width, job.height, int(hashlib.sha256(repr(tone).encode()).hexdigest(), 16)
         )
+
+    def settle(self) -> None:
+        """Nothing runs on by itself."""
 
 
 def forward(calls: Sequence[Call]) -> Sequence[None]:

@@ -92,7 +92,8 @@ class Run:
     def __init__(self, model: sd.StableDiffusion, cap: int = 8) -> None:
         self.events: list[AnyEvent] = []
         self.studio = Studio(self.events.append)
-        self.studio.cap("tiny", cap)
+        for kind in ("forward", "decode"):
+            self.studio.cap("tiny", kind, cap)
         self._model = model
 
     def start(self, asked: Job) -> None:

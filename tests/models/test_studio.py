@@ -52,13 +52,16 @@ class Scripted:
         name = f"{job.id}{index}"
         try:
             for step in range(1, job.steps + 1):
-                assert easel.ask(Call("k", self.forward, name)) == name
+                assert easel.ask(Call("forward", "k", self.forward, name)) == name
                 easel.step(step, job.steps, lambda: BLANK)
             if error := self.fail.get(job.id):
                 raise error
             return BLANK
         finally:
             self.cleaned.append(name)
+
+    def settle(self) -> None:
+        pass
 
     def forward(self, calls: Sequence[Call]) -> Sequence[str]:
         names = [call.arguments for call in calls]
@@ -78,7 +81,7 @@ class Run:
 
     def __post_init__(self) -> None:
         self.studio = Studio(self.events.append)
-        self.studio.cap("m", 8)
+        self.studio.cap("m", "forward", 8)
 
     def start(self, asked: Job, index: int = 0) -> None:
         self.studio.start(self.model, asked, index, [], None)
@@ -100,7 +103,7 @@ def kind(event: AnyEvent) -> FaultKind:
 
 def test_equal_calls_share_a_forward_up_to_the_cap() -> None:
     run = Run()
-    run.studio.cap("m", 2)
+    run.studio.cap("m", "forward", 2)
     for index in range(3):
         run.start(job("a", 1), index)
     run.finish()
@@ -118,7 +121,7 @@ def test_strict_jobs_are_alone() -> None:
 
 def test_the_shortest_goes_first_and_the_longest_is_not_starved() -> None:
     run = Run()
-    run.studio.cap("m", 1)
+    run.studio.cap("m", "forward", 1)
     run.start(job("long", 12))
     for i in range(40):
         run.start(job(f"s{i}", 2))
