@@ -15,11 +15,24 @@ torch.set_num_threads(1)
 from diffusers import (  # noqa: E402
     AutoencoderKL,
     DDIMScheduler,
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    FluxPipeline,
+    FluxTransformer2DModel,
     StableDiffusionInpaintPipeline,
     StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer  # noqa: E402
+from transformers import (  # noqa: E402
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    T5Config,
+    T5EncoderModel,
+    T5Tokenizer,
+)
 
 WIDTH = 32  # of the text embedding
 
@@ -41,18 +54,17 @@ def tokenizer() -> CLIPTokenizer:
     )
 
 
-def text_encoder() -> CLIPTextModel:
-    return CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=514,
-            bos_token_id=512,
-            eos_token_id=513,
-            pad_token_id=513,
-            hidden_size=WIDTH,
-            intermediate_size=37,
-            num_attention_heads=4,
-            num_hidden_layers=2,
-        )
+def clip_config() -> CLIPTextConfig:
+    return CLIPTextConfig(
+        vocab_size=514,
+        bos_token_id=512,
+        eos_token_id=513,
+        pad_token_id=513,
+        hidden_size=WIDTH,
+        intermediate_size=37,
+        num_attention_heads=4,
+        num_hidden_layers=2,
+        projection_dim=WIDTH,
     )
 
 
@@ -71,19 +83,20 @@ def unet(channels: int) -> UNet2DConditionModel:
     )
 
 
-def vae() -> AutoencoderKL:
+def vae(channels: int = 4) -> AutoencoderKL:
     model = AutoencoderKL(
         block_out_channels=(8, 8, 8, 8),
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
         layers_per_block=1,
-        latent_channels=4,
+        latent_channels=channels,
         norm_num_groups=2,
         sample_size=64,
+        shift_factor=0.1,
     )
     with torch.no_grad():  # a narrow posterior, as trained ones have
-        model.quant_conv.weight[4:] = 0
-        model.quant_conv.bias[4:] = -20
+        model.quant_conv.weight[channels:] = 0
+        model.quant_conv.bias[channels:] = -20
     return model
 
 
@@ -92,7 +105,7 @@ def save(folder: Path, channels: int, kind: type[StableDiffusionPipeline]) -> Pa
     kind(
         unet=unet(channels),
         vae=vae(),
-        text_encoder=text_encoder(),
+        text_encoder=CLIPTextModel(clip_config()),
         tokenizer=tokenizer(),
         scheduler=DDIMScheduler(
             beta_start=0.00085,
@@ -119,3 +132,69 @@ def sd_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def sd_inpaint_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same with nine input channels: a checkpoint that only inpaints."""
     return save(tmp_path_factory.mktemp("sd-inpaint"), 9, StableDiffusionInpaintPipeline)
+
+
+def sdxl() -> StableDiffusionXLPipeline:
+    denoiser = UNet2DConditionModel(
+        sample_size=8,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        attention_head_dim=(2, 4),
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        transformer_layers_per_block=(1, 2),
+        projection_class_embeddings_input_dim=WIDTH + 6 * 8,
+        cross_attention_dim=2 * WIDTH,
+        norm_num_groups=2,
+    )
+    return StableDiffusionXLPipeline(
+        unet=denoiser,
+        vae=vae(),
+        text_encoder=CLIPTextModel(clip_config()),
+        text_encoder_2=CLIPTextModelWithProjection(clip_config()),
+        tokenizer=tokenizer(),
+        tokenizer_2=tokenizer(),
+        scheduler=EulerDiscreteScheduler(beta_schedule="scaled_linear", steps_offset=1),
+        add_watermarker=False,
+    )
+
+
+def flux() -> FluxPipeline:
+    letters = [(chr(code), -3.0) for code in range(33, 127)]
+    marks = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("\u2581", -2.0)]
+    transformer = FluxTransformer2DModel(
+        patch_size=1,
+        in_channels=64,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=WIDTH,
+        pooled_projection_dim=WIDTH,
+        axes_dims_rope=(4, 4, 8),
+        guidance_embeds=True,
+    )
+    encoder = T5Config(
+        vocab_size=98, d_model=WIDTH, d_kv=8, d_ff=37, num_layers=2, num_heads=4, pad_token_id=0
+    )
+    return FluxPipeline(
+        transformer=transformer,
+        vae=vae(16),
+        text_encoder=CLIPTextModel(clip_config()),
+        text_encoder_2=T5EncoderModel(encoder),
+        tokenizer=tokenizer(),
+        tokenizer_2=T5Tokenizer(vocab=[*marks, *letters], extra_ids=0, model_max_length=512),
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True),
+    )
+
+
+@pytest.fixture(scope="session", params=[sdxl, flux], ids=["sdxl", "flux"])
+def other_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of an architecture that has no family of its own."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("other")
+    request.param().save_pretrained(folder)
+    return folder
