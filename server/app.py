@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from fastapi import FastAPI
 from starlette.types import ASGIApp
@@ -74,7 +75,9 @@ def assemble(config: Config) -> Parts:
     """
     limits = config.limits
     launch.prepare({model.family for model in config.model}, config.worker.threads)
-    dispatch = Dispatch([LocalEngine(worker_spec(config))], Backlog(limits.waiting))
+    dispatch = Dispatch(
+        [LocalEngine(worker_spec(config), config.worker.start_seconds)], Backlog(limits.waiting)
+    )
     decoders = Decoders(
         DecodeLimits(
             max_pixels=limits.image_pixels,
@@ -105,7 +108,8 @@ def build(parts: Parts, on_settled: Callable[[Readiness], None] | None = None) -
         app.mount(path, aimo.build(parts.service, parts.config.limits))
     web.install(app, web.plain)
     server = parts.config.server
-    hosts = [*server.allowed_hosts, *([] if server.loopback else [server.host])]
+    public = urlsplit(server.public_url).hostname
+    hosts = [*server.allowed_hosts, server.host, *([public] if public else [])]
     return Journal(Guard(app, hosts=hosts, origins=server.allowed_origins))
 
 

@@ -83,8 +83,9 @@ class Engine(Protocol):
 class LocalEngine:
     """A worker process on this machine."""
 
-    def __init__(self, spec: WorkerSpec) -> None:
+    def __init__(self, spec: WorkerSpec, start_seconds: float) -> None:
         self._spec = spec
+        self._start_seconds = start_seconds
         self._process: ForkServerProcess | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._deaths = 0  # since it last finished a canvas
@@ -144,6 +145,7 @@ class LocalEngine:
         reader, self._writer = await asyncio.open_connection(sock=connection)
         if self._stopping:
             self.send(Stop())
+        deadline = asyncio.get_running_loop().call_later(self._start_seconds, self._give_up)
         unframer = wire.events()
         try:
             while data := await reader.read(READ_BYTES):
@@ -154,6 +156,16 @@ class LocalEngine:
             pass  # as good as the end of the stream
         except wire.WireError:
             log.exception("worker %s speaks nonsense; it is replaced", self.name)
+        finally:
+            deadline.cancel()
+
+    def _give_up(self) -> None:
+        """The time to load is over: a worker that is still at it is replaced."""
+        missing = {model.id for model in self._spec.models} - {*self.models, *self.failures}
+        if missing and self._process is not None:
+            names = ", ".join(sorted(missing))
+            log.error("worker %s: %s not loaded in %g s", self.name, names, self._start_seconds)
+            self._process.kill()
 
     def _note(self, event: AnyEvent) -> None:
         match event:
@@ -162,7 +174,6 @@ class LocalEngine:
                 self.state = "ready"
             case Loaded(model, tasks, seconds, max_batch):
                 self.models[model] = tasks
-                self.failures.pop(model, None)
                 log.info("%s loaded in %.1f s, up to %d at once", model, seconds, max_batch)
             case LoadFailed(model, reason):
                 self.failures[model] = reason
@@ -178,6 +189,7 @@ class LocalEngine:
         self._writer = None
         self.canvases = 0
         self.models = {}
+        self.failures = {}
 
     async def _pause_before_restart(self) -> None:
         """None after the first death, then 1, 2, 4 … seconds while it dies without a picture."""

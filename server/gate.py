@@ -66,7 +66,7 @@ def _path(scope: Scope) -> str:
 
 class Guard:
     """Refuses (403) requests whose Host is not ours, as after DNS rebinding, and requests that a
-    foreign page makes a browser send. Ports are ignored; every loopback name is ours.
+    foreign page makes a browser send. Ports are ignored; every address is ours.
 
     Args:
         hosts: further names or addresses under which the server is reached; "*" means any.
@@ -109,7 +109,8 @@ class Guard:
         return "this Origin is not allowed; see allowed_origins in the configuration"
 
     def _is_ours(self, name: str) -> bool:
-        return name in self._hosts or "*" in self._hosts or _is_loopback(name)
+        # A page can make its own name lead to us, but not an address: those are always ours.
+        return name in self._hosts or "*" in self._hosts or _is_address(name)
 
     def _is_welcome(self, origin: str, host: str) -> bool:
         if origin.lower() in self._origins:
@@ -124,6 +125,13 @@ def _name(host: str) -> str | None:
     """The name in a Host header, without port, brackets and final dot; None if malformed."""
     match = _NAME.fullmatch(host)
     return match["name"].lower().strip("[]") if match else None
+
+
+def _is_address(name: str) -> bool:
+    try:
+        return name == "localhost" or not ipaddress.ip_address(name).is_unspecified
+    except ValueError:
+        return False
 
 
 def _is_loopback(name: str) -> bool:

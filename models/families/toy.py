@@ -22,9 +22,11 @@ SLOW_SECONDS = 0.05
 
 
 def load(spec: ModelSpec, device: str) -> "Toy":
-    """A toy; the path "broken" is the one that cannot be loaded."""
+    """A toy; the path "broken" is the one that cannot be loaded, "stuck" never ends to be."""
     if spec.path == "broken":
         raise ValueError("this toy is broken")
+    while spec.path == "stuck":
+        time.sleep(3600)
     return Toy()
 
 

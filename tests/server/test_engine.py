@@ -1,0 +1,148 @@
+"""A handle on a real worker process: it starts, is replaced when it dies or hangs, and ends."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+import psutil
+import pytest
+
+from models import launch
+from models.contract import AnyEvent, Finished, Job, ModelSpec, Paint, WorkerSpec
+from server.engine import Engine, LocalEngine
+
+TOY = ModelSpec(id="toy", family="toy", width=8, height=8)
+STUCK = ModelSpec(id="stuck", family="toy", path="stuck", width=8, height=8)
+BROKEN = ModelSpec(id="broken", family="toy", path="broken", width=8, height=8)
+JOB = Job(
+    id="j",
+    model="toy",
+    task="generate",
+    prompt="owl",
+    width=8,
+    height=8,
+    steps=2,
+    guidance=1.0,
+    seeds=(1,),
+)
+
+
+class Ear:
+    """Keeps what it hears."""
+
+    def __init__(self) -> None:
+        self.events: list[AnyEvent] = []
+        self.losses = 0
+
+    def heard(self, engine: Engine, event: AnyEvent) -> None:
+        self.events.append(event)
+
+    def lost(self, engine: Engine) -> None:
+        self.losses += 1
+
+
+@pytest.fixture(scope="module", autouse=True)
+def preload() -> None:
+    launch.prepare({"toy"}, threads=1)
+
+
+def drive(
+    story: Callable[[LocalEngine, Ear], Awaitable[None]],
+    *models: ModelSpec,
+    start_seconds: float = 30,
+) -> Ear:
+    """Run an engine through a story, then stop it."""
+
+    async def scenario() -> Ear:
+        ear = Ear()
+        spec = WorkerSpec(name="test", device="cpu", models=models or (TOY,))
+        engine = LocalEngine(spec, start_seconds)
+        running = asyncio.create_task(engine.run(ear))
+        try:
+            await story(engine, ear)
+        finally:
+            await engine.stop()
+            await asyncio.wait_for(running, 10)
+        assert engine.state == "stopped"
+        return ear
+
+    return asyncio.run(scenario())
+
+
+async def until(what: Callable[[], object], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, "it did not happen"
+        await asyncio.sleep(0.01)
+
+
+def workers() -> list[psutil.Process]:
+    """The worker processes that exist, however they were forked."""
+    children = psutil.Process().children(recursive=True)
+    return [child for child in children if child.cmdline()[:1] == ["limner worker cpu"]]
+
+
+def test_it_starts_and_serves() -> None:
+    async def story(engine: LocalEngine, ear: Ear) -> None:
+        assert engine.state == "starting"
+        await until(lambda: engine.state == "ready")
+        assert engine.models == {"toy": ("generate", "edit", "inpaint")}
+        assert engine.canvases >= 4
+        engine.send(Paint(JOB, 0))
+        await until(lambda: isinstance(ear.events[-1], Finished))
+
+    assert drive(story).losses == 1  # the end is told as well
+    assert not workers()
+
+
+def test_a_killed_worker_is_replaced_at_once() -> None:
+    async def story(engine: LocalEngine, ear: Ear) -> None:
+        await until(lambda: engine.state == "ready")
+        (worker,) = workers()
+        worker.kill()
+        await until(lambda: ear.losses == 1)
+        assert engine.canvases == 0
+        assert engine.models == {}
+        await until(lambda: engine.state == "ready", 5)
+        assert workers() != [worker]
+
+    drive(story)
+
+
+def test_what_dies_again_and_again_is_restarted_ever_more_slowly() -> None:
+    async def story(engine: LocalEngine, ear: Ear) -> None:
+        began = time.monotonic()
+        for _ in range(3):
+            await until(lambda: engine.state == "ready")
+            workers()[0].kill()
+            await until(lambda: engine.state != "ready")
+        await until(lambda: engine.state == "ready")
+        assert time.monotonic() - began > 3  # none, one and two seconds of waiting
+
+    drive(story)
+
+
+def test_a_worker_that_never_gets_ready_is_replaced() -> None:
+    async def story(engine: LocalEngine, ear: Ear) -> None:
+        await until(lambda: ear.losses == 1)
+        assert engine.state != "ready"
+
+    drive(story, STUCK, start_seconds=1.0)
+
+
+def test_a_model_that_fails_is_known_and_the_others_serve() -> None:
+    async def story(engine: LocalEngine, ear: Ear) -> None:
+        await until(lambda: engine.state == "ready")
+        assert engine.failures == {"broken": "ValueError: this toy is broken"}
+        assert list(engine.models) == ["toy"]
+
+    drive(story, BROKEN, TOY)
+
+
+def test_stopping_in_the_middle_of_a_start_leaves_nothing_behind() -> None:
+    async def story(engine: LocalEngine, ear: Ear) -> None:
+        await asyncio.sleep(0.05)
+
+    drive(story, STUCK)
+    time.sleep(0.2)
+    assert not workers()
