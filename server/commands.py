@@ -41,7 +41,7 @@ def serve(path: Path | None, overrides: Overrides) -> None:
     parts = assemble_or_exit(config)
     for ending in (signal.SIGINT, signal.SIGTERM):
         # uvicorn takes these over, and raises them again when it has ended in good order.
-        signal.signal(ending, lambda *_: None)
+        signal.signal(ending, lambda number, frame: None)
     with listen(config) as listener:
         url = address(config, listener)
 

@@ -28,7 +28,7 @@ PALETTE: dict[str, tuple[int, int, int]] = {
     "white": (250, 250, 250),
     "black": (22, 22, 26),
 }
-DIAMETERS: dict[str, float] = {"small": 40.0, "medium": 60.0, "large": 84.0}
+SIZES: dict[str, float] = {"small": 40.0, "medium": 60.0, "large": 84.0}
 PAIR_DIAMETER = 46.0
 MARGIN = 6.0  # pixels that stay free between an object and the edge of the picture
 PLACES: dict[str, tuple[int, int]] = {
@@ -48,7 +48,6 @@ RELATIONS: dict[str, tuple[int, int]] = {
     "above": (0, -1),
     "below": (0, 1),
 }
-FILLERS = ("a picture of", "a drawing of", "a simple sketch of", "a flat icon of", "a photo of")
 
 Point = tuple[float, float]
 T = TypeVar("T")
@@ -94,7 +93,7 @@ def pick(rng: Random, options: Sequence[T], weights: Sequence[float] | None = No
 def single(rng: Random) -> Scene:
     """One thing, medium and centred more often than not, never of its background's colour."""
     background, color = two_colors(rng)
-    size = pick(rng, tuple(DIAMETERS), (1.0, 1.4, 1.0))
+    size = pick(rng, tuple(SIZES), (1.0, 1.4, 1.0))
     place = pick(rng, tuple(PLACES), (4.0,) + (1.0,) * 8)
     return Scene(background, (put(rng, pick(rng, tuple(SHAPES)), color, size, place),))
 
@@ -124,7 +123,7 @@ def two_colors(rng: Random) -> tuple[str, str]:
 
 def put(rng: Random, shape: str, color: str, size: str, place: str) -> Thing:
     """A thing at a named place, with a little jitter so that seeds differ."""
-    diameter = DIAMETERS[size] * jitter(rng, 1.0, 0.05)
+    diameter = SIZES[size] * jitter(rng, 1.0, 0.05)
     x, y = anchor(place, diameter)
     return Thing(shape, color, size, place, jitter(rng, x, 3.0), jitter(rng, y, 3.0), diameter)
 
@@ -235,7 +234,7 @@ def heart() -> list[list[Point]]:
 
 
 def crescent() -> list[list[Point]]:
-    return [round_outline(), round_outline(0.8, 0.5, -0.15)]
+    return [round_outline(1.0, 0.13), round_outline(0.8, 0.63, -0.15)]
 
 
 SHAPES: dict[str, Callable[[], list[list[Point]]]] = {

@@ -5,62 +5,101 @@ which saves most of the training (a random start is still grey after hundreds of
 """
 
 from random import Random
+from typing import Any
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from diffusers.models.downsampling import Downsample2D
 from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 
-from models.demo.recipe import VaeRecipe
+from models.demo.recipe import VaePhase, VaeRecipe
 from models.demo.scenes import SIDE, Scene, draw, scene
 
-CHANNELS = (8, 24, 48)
+SHAPE: dict[str, Any] = {
+    "down_block_types": ("DownEncoderBlock2D",) * 3,
+    "up_block_types": ("UpDecoderBlock2D",) * 3,
+    "block_out_channels": (8, 24, 48),
+    "layers_per_block": 1,
+    "latent_channels": 4,
+    "norm_num_groups": 1,  # more groups would normalise the flat colours away
+    "sample_size": SIDE,
+    "mid_block_add_attention": False,
+    "force_upcast": False,
+}
+COLORS = torch.eye(3)
+PATH_IN = torch.cat((COLORS, -COLORS, torch.zeros(2, 3)))
+PATH_OUT = torch.cat((COLORS, -COLORS, torch.zeros(3, 2)), dim=1)
+PATH_THROUGH = torch.eye(8)
 
 
 def new_vae(seed: int) -> AutoencoderKL:
     """The untrained autoencoder, structured start included."""
     torch.manual_seed(seed)
-    blocks = len(CHANNELS)
-    vae = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * blocks,
-        up_block_types=("UpDecoderBlock2D",) * blocks,
-        block_out_channels=CHANNELS,
-        layers_per_block=1,
-        latent_channels=4,
-        norm_num_groups=1,  # more groups would normalise the flat colours away
-        sample_size=SIDE,
-        mid_block_add_attention=False,
-        force_upcast=False,
-    )
+    vae = AutoencoderKL(**SHAPE)
     start_as_block_means(vae)
     return vae
 
 
 @torch.no_grad()
 def start_as_block_means(vae: AutoencoderKL) -> None:
-    """Identity everywhere: averaging down, repeating up, residual branches nearly silent."""
-    for module in vae.modules():
-        if isinstance(module, ResnetBlock2D):
-            module.conv2.weight.mul_(0.1)
-            if module.conv_shortcut is not None:
-                nn.init.orthogonal_(module.conv_shortcut.weight)
-        elif isinstance(module, Downsample2D):
-            averaging(module.conv)
-        elif isinstance(module, Upsample2D):
-            nn.init.dirac_(module.conv.weight)
-    nn.init.dirac_(vae.encoder.conv_in.weight)
-    nn.init.dirac_(vae.quant_conv.weight)
-    nn.init.dirac_(vae.post_quant_conv.weight)
-    vae.quant_conv.bias[4:].fill_(-6.0)  # log-variance: little noise at first
-    vae.encoder.conv_out.weight[4:].zero_()
+    """Lays a straight path for the colours through both halves, residual branches near silent.
+
+    Channels 0-2 carry the colours, 3-5 their negatives (silu(x) - silu(-x) = x survives the last
+    activation) and 6-7 a constant, which keeps the one norm group from scaling with the picture.
+    """
+    for half in (vae.encoder, vae.decoder):
+        lay_path(half.conv_in, PATH_IN)
+        offsets(half.conv_in)[:8] = torch.tensor([0.0] * 6 + [3.0, -3.0])
+        lay_path(half.conv_out, PATH_OUT)
+        for module in half.modules():
+            if isinstance(module, ResnetBlock2D):
+                kernel(module.conv2).weight.mul_(0.1)
+                if module.conv_shortcut is not None:
+                    lay_path(module.conv_shortcut, PATH_THROUGH)
+            elif isinstance(module, Downsample2D):
+                average(module.conv)
+            elif isinstance(module, Upsample2D):
+                nn.init.dirac_(kernel(module.conv).weight)
+    nn.init.dirac_(kernel(vae.quant_conv).weight)
+    nn.init.dirac_(kernel(vae.post_quant_conv).weight)
+    kernel(vae.encoder.conv_out).weight[4:] = 0
+    spread_of(vae).fill_(-6.0)  # little noise at first
 
 
-def averaging(conv: nn.Module) -> None:
+def kernel(module: Any) -> nn.Conv2d:
+    assert isinstance(module, nn.Conv2d)
+    return module
+
+
+def offsets(module: Any) -> Tensor:
+    bias = kernel(module).bias
+    assert bias is not None
+    return bias
+
+
+def spread_of(vae: AutoencoderKL) -> Tensor:
+    """The constant part of the posterior's log-variances, a view to write into."""
+    return offsets(vae.quant_conv)[4:]
+
+
+def lay_path(module: Any, path: Tensor) -> None:
+    """Writes `path` (outputs, inputs) into the middle taps; other rows stay random."""
+    conv = kernel(module)
+    rows, columns = path.shape
+    middle = conv.kernel_size[0] // 2
+    conv.weight[:rows] = 0
+    conv.weight[:rows, :columns, middle, middle] = path
+    if conv.bias is not None:
+        conv.bias.zero_()
+
+
+def average(module: Any) -> None:
     """Sets a strided convolution, which pads right and below, to the mean of each 2x2 block."""
-    assert isinstance(conv, nn.Conv2d)
+    conv = kernel(module)
     conv.weight.zero_()
     for channel in range(conv.out_channels):
         conv.weight[channel, channel, :2, :2] = 0.25
@@ -69,22 +108,22 @@ def averaging(conv: nn.Module) -> None:
 def vae_batch(recipe: VaeRecipe, step: int) -> Tensor:
     """The pictures of a step, (batch, 3, crop, crop) in -1..1; a pure function of the step."""
     rng = Random(recipe.seed * 1_000_003 + step)
-    crop = crop_at(recipe, step)
+    crop = vae_phase(recipe, step).crop
     first = step * recipe.batch
     scenes = [scene(seed, recipe.pairs) for seed in range(first, first + recipe.batch)]
     return torch.stack([tint(recipe, rng, cut(rng, spec, crop)) for spec in scenes])
 
 
-def crop_at(recipe: VaeRecipe, step: int) -> int:
+def vae_phase(recipe: VaeRecipe, step: int) -> VaePhase:
     for phase in recipe.phases:
         step -= phase.steps
         if step < 0:
-            return phase.crop
-    return recipe.phases[-1].crop
+            return phase
+    return recipe.phases[-1]
 
 
 def cut(rng: Random, spec: Scene, crop: int) -> Tensor:
-    """A square of the picture around some edge of its first thing, since flat parts teach little."""
+    """A square of the picture around its first thing, since flat parts teach little."""
     thing = spec.things[0]
     corner: list[int] = []
     for middle in (thing.x, thing.y):
@@ -104,10 +143,15 @@ def tint(recipe: VaeRecipe, rng: Random, picture: Tensor) -> Tensor:
     return (torch.einsum("oc,chw->ohw", mix, picture) + shift[:, None, None]).clamp(-1, 1)
 
 
-def vae_loss(vae: AutoencoderKL, recipe: VaeRecipe, pictures: Tensor, noise: Tensor) -> Tensor:
+def vae_loss(vae: AutoencoderKL, recipe: VaeRecipe, step: int, pictures: Tensor) -> Tensor:
     """L1 of pixels and of their gradients, plus a light pull of the latents to a unit normal."""
-    posterior = vae.encode(pictures).latent_dist
-    output = vae.decode(posterior.mean + posterior.std * noise).sample
+    learns = vae_phase(recipe, step).encoder
+    with torch.set_grad_enabled(learns):
+        posterior = posterior_of(vae, pictures)
+    dice = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
+    noise = torch.randn(posterior.mean.shape, generator=dice).to(pictures.device)
+    latents: Any = posterior.mean + posterior.std * noise
+    output: Tensor = vae.decode(latents, return_dict=False)[0]
     pixels = (output - pictures).abs().mean()
     edges = sum(
         ((output.diff(dim=d) - pictures.diff(dim=d)).abs().mean() for d in (2, 3)),
@@ -115,3 +159,19 @@ def vae_loss(vae: AutoencoderKL, recipe: VaeRecipe, pictures: Tensor, noise: Ten
     )
     divergence = (posterior.mean**2 + posterior.var - 1 - posterior.logvar).mean() / 2
     return pixels + recipe.edges * edges + recipe.kl * divergence
+
+
+def posterior_of(vae: AutoencoderKL, pictures: Tensor) -> DiagonalGaussianDistribution:
+    (posterior,) = vae.encode(pictures, return_dict=False)
+    return posterior
+
+
+@torch.no_grad()
+def silence(vae: AutoencoderKL) -> None:
+    """Fixes the posterior's spread at next to nothing, so that encoding adds no noise of its own.
+
+    Training leaves a latent channel that it does not need at unit variance; an image to edit should
+    not gain that as grain.
+    """
+    kernel(vae.quant_conv).weight[4:] = 0
+    spread_of(vae).fill_(-9.0)
