@@ -41,9 +41,14 @@ class Server:
     def __init__(self) -> None:
         began = time.perf_counter()
         command = [sys.executable, "-m", "server", "serve", "--port", "0", "--device", "cpu"]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
         assert self.process.stdout is not None
-        self.url = next(match[1] for line in self.process.stdout if (match := READY.search(line)))
+        found = (match for line in self.process.stdout if (match := READY.search(line)))
+        if (match := next(found, None)) is None:
+            raise SystemExit("the server did not get ready; `limner serve` says why")
+        self.url = match[1]
         self.ready_seconds = time.perf_counter() - began
         self.client = httpx2.Client(base_url=self.url, timeout=120)
 

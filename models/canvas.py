@@ -27,6 +27,10 @@ class NotFinite(Exception):
     """The picture came out as NaN or infinity."""
 
 
+class DeviceLost(BaseException):
+    """The device answers nothing but errors until its process is replaced."""
+
+
 class BadJob(Exception):
     """The job asks for what this model cannot do; intake should have refused it."""
 
@@ -117,7 +121,7 @@ class Baton:
         self._go.acquire()
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, weakref_slot=True)
 class Canvas:
     """A painting. `waiting` is the call it stopped for; None when it has ended."""
 
@@ -138,8 +142,8 @@ class Canvas:
     def start(self, model: Model, inputs: Sequence[Image], mask: Image | None) -> None:
         """Run up to the first call."""
         self.steps_left = self.job.steps
-        self._baton = Baton(lambda: self._paint(model, inputs, mask))
-        self._baton.resume()
+        baton = self._baton = Baton(lambda: self._paint(model, inputs, mask))
+        baton.resume()
 
     def answer(self, result: Any) -> None:
         """Give the awaited result and run up to the next call."""
@@ -154,7 +158,8 @@ class Canvas:
         assert self.waiting is not None, "not paused: this is a bug"
         self.waiting = None
         self._answer, self._raise = result, error
-        self._baton.resume()
+        baton = self._baton
+        baton.resume()
 
     def _paint(self, model: Model, inputs: Sequence[Image], mask: Image | None) -> None:
         try:
@@ -162,6 +167,7 @@ class Canvas:
         except BaseException as error:
             # Frames of the traceback hold tensors; only the words survive the canvas.
             self.error = error.with_traceback(None)
+        self._baton = None  # it holds the canvas, and both would wait for the collector
 
     # -- Easel, called by the model from within ---------------------------------------------------
 

@@ -199,13 +199,12 @@ class LoadFailed(Event, frozen=True):
 
 
 class Room(Event, frozen=True):
-    """How many canvases this worker takes on at once, and what a step costs it, in seconds.
+    """Every model is loaded or has failed; from now on this many canvases are taken on at once.
 
-    The server subtracts what it has sent itself; a number of free places would be out of date.
+    The server subtracts what it has sent itself: a number of free places would be out of date.
     """
 
     canvases: int
-    step_seconds: float
 
 
 class Step(Event, frozen=True):

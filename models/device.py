@@ -1,10 +1,13 @@
 """Which device a worker paints on, with what numbers, and what it has to say about itself."""
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from models.canvas import DeviceLost, OutOfMemory
 from models.contract import Dtype
 
 
@@ -17,19 +20,16 @@ class Memory:
 
 
 def choose(wanted: str) -> torch.device:
-    """The device for `auto`, `cpu`, `cuda` or `cuda:N`.
+    """The device for `auto`, `cpu`, `cuda` or `cuda:N`; the only GPU that a worker sees is 0.
 
     Raises:
         RuntimeError: a CUDA device was asked for and there is none.
     """
-    if wanted == "auto":
-        wanted = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(wanted)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise RuntimeError(
-            f"{wanted} was asked for, but torch {torch.__version__} sees no CUDA GPU"
-        )
-    return device
+    if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise RuntimeError(f"{wanted} was asked for, but torch {torch.__version__} sees no GPU")
+    return torch.device("cuda", 0)
 
 
 def dtype_for(wanted: Dtype, device: torch.device) -> torch.dtype:
@@ -38,7 +38,24 @@ def dtype_for(wanted: Dtype, device: torch.device) -> torch.dtype:
         return getattr(torch, wanted)
     if device.type != "cuda":
         return torch.float32
-    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    native = torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if native else torch.float16
+
+
+@contextlib.contextmanager
+def named_faults() -> Iterator[None]:
+    """Give torch's errors the names that the studio knows.
+
+    Raises:
+        OutOfMemory: there was no room for this much at once.
+        DeviceLost: a kernel failed in a way that leaves the process no device.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise OutOfMemory(str(error)) from None
+    except torch.AcceleratorError as error:
+        raise DeviceLost(str(error)) from None
 
 
 def settle(device: torch.device) -> None:

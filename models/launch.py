@@ -9,7 +9,9 @@ import importlib
 import multiprocessing
 import os
 import socket
-from collections.abc import Iterable
+import sys
+import types
+from collections.abc import Iterable, Iterator
 from multiprocessing.context import ForkServerProcess
 
 from models.contract import WorkerSpec
@@ -46,7 +48,8 @@ def start(spec: WorkerSpec) -> tuple[ForkServerProcess, socket.socket]:
     context = multiprocessing.get_context("forkserver")
     process = context.Process(target=run, args=(spec, theirs), name=spec.name, daemon=True)
     try:
-        process.start()
+        with bare_main():
+            process.start()
     except BaseException:
         ours.close()
         raise
@@ -55,7 +58,23 @@ def start(spec: WorkerSpec) -> tuple[ForkServerProcess, socket.socket]:
     return process, ours
 
 
+@contextlib.contextmanager
+def bare_main() -> Iterator[None]:
+    """Hide the main module meanwhile: a child would run it again, and it is the server's."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
 def run(spec: WorkerSpec, connection: socket.socket) -> None:
     """What the forked process does."""
+    if gpu := spec.device.partition(":")[2]:
+        # Before CUDA is touched: the process sees this GPU alone, so no thread can pick another.
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+        index = int(gpu)
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible[index] if index < len(visible) > 1 else gpu
     with contextlib.closing(connection):
         importlib.import_module("models.worker").main(spec, connection)

@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from models.canvas import Call, OutOfMemory
+from models import device
+from models.canvas import Call
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,16 +139,13 @@ def run_shared(calls: Sequence[Call]) -> Sequence[Any]:
     """Run calls with equal keys as one forward; give each its own rows of the result.
 
     Raises:
-        OutOfMemory: the device had no room for this many rows.
+        OutOfMemory, DeviceLost: see `device.named_faults`.
     """
     shared: list[SharedCall] = [call.arguments for call in calls]
-    try:
-        with torch.no_grad():
-            if len(shared) == 1:
-                return [shared[0].function()(**shared[0].arguments)]
-            return split(shared[0].function()(**merged(shared)), [call.rows() for call in shared])
-    except torch.OutOfMemoryError as error:
-        raise OutOfMemory(str(error)) from None
+    with device.named_faults(), torch.no_grad():
+        if len(shared) == 1:
+            return [shared[0].function()(**shared[0].arguments)]
+        return split(shared[0].function()(**merged(shared)), [call.rows() for call in shared])
 
 
 def merged(calls: Sequence[SharedCall]) -> dict[str, Any]:

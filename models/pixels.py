@@ -22,6 +22,7 @@ def from_tensor(picture: torch.Tensor) -> Image:
     """
     if not torch.isfinite(picture).all():
         raise NotFinite("the decoded picture holds NaN or infinity")
-    bytes_ = (picture.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu()
+    # In half precision there are fewer than 256 steps from 0 to 1 in places.
+    bytes_ = (picture.float().clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu()
     height, width, _ = bytes_.shape
     return Image(width, height, "RGB", bytes_.contiguous().numpy().tobytes())

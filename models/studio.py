@@ -14,6 +14,7 @@ from models.canvas import (
     Call,
     Canvas,
     CanvasCancelled,
+    DeviceLost,
     Model,
     NotFinite,
     OutOfMemory,
@@ -41,13 +42,12 @@ FAULTS: Mapping[type[BaseException], FaultKind] = {
 class Studio:
     """Paints any number of canvases at once; `emit` receives every event, in order."""
 
-    def __init__(self, emit: Callable[[AnyEvent], None], *, steady: float = 0.8) -> None:
+    def __init__(self, emit: Callable[[AnyEvent], None]) -> None:
         self._emit = emit
         self._canvases: dict[tuple[str, int], Canvas] = {}
         self._caps: dict[tuple[str, str], int] = {}  # canvases per call, by model id and kind
+        self._fits: dict[Hashable, int] = {}  # less than the cap, where memory ran out before
         self._ticks = 0
-        self._steady = steady  # weight of the past in the moving average below
-        self.step_seconds = 0.0  # of one shared forward, recently
 
     def __len__(self) -> int:
         """Live canvases."""
@@ -77,7 +77,11 @@ class Studio:
             self.cancel(job, index)
 
     def tick(self) -> None:
-        """Run the most urgent group of calls and resume its canvases."""
+        """Run the most urgent group of calls and resume its canvases.
+
+        Raises:
+            DeviceLost: the process is of no further use.
+        """
         group = self._choose()
         if not group:
             return
@@ -91,24 +95,21 @@ class Studio:
             groups.setdefault(group_key(canvas), []).append(canvas)
         if not groups:
             return []
-        first = next(iter(groups.values()))
-        call = first[0].waiting
+        key, group = next(iter(groups.items()))
+        call = group[0].waiting
         assert call is not None
-        return first[: self._caps.get((first[0].job.model, call.kind), 1)]
+        cap = self._caps.get((group[0].job.model, call.kind), 1)
+        return group[: self._fits.get(key, cap)]
 
     def _advance(self, group: list[Canvas]) -> None:
         calls = [canvas.waiting for canvas in group if canvas.waiting]
-        began = time.perf_counter()
         results, fault = attempt(calls)
         if results is None and fault is not None and fault[0] is OutOfMemory and len(group) > 1:
             middle = len(group) // 2
+            self._fits[group_key(group[0])] = middle
             self._advance(group[:middle])
             self._advance(group[middle:])
             return
-        seconds = time.perf_counter() - began
-        self.step_seconds += (seconds - self.step_seconds) * (
-            1 - self._steady if self.step_seconds else 1
-        )
         for position, canvas in enumerate(group):
             if results is not None:
                 canvas.answer(results[position])
@@ -124,6 +125,8 @@ class Studio:
         """Report a canvas that has ended, and forget it."""
         if canvas.waiting is not None:
             return
+        if isinstance(canvas.error, DeviceLost):
+            raise canvas.error
         job, index = canvas.job.id, canvas.index
         del self._canvases[job, index]
         if canvas.image is not None:

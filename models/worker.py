@@ -53,7 +53,8 @@ def main(spec: WorkerSpec, connection: socket.socket) -> None:
     """Run a worker until it is told to stop or the connection is lost."""
     spec = msgspec.structs.replace(spec, device=prepared_device(spec))
     setproctitle.setproctitle(f"limner worker {spec.device}")
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's; it tells us to stop
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, signal.SIG_IGN)  # they are the server's, which tells us to stop
     sys.setswitchinterval(SWITCH_SECONDS)
     Worker(spec, connection).run()
 
@@ -76,7 +77,9 @@ class Worker:
         threading.Thread(target=self._read, name="reader", daemon=True).start()
         self._emit(Ready(self._spec.device))
         for model in self._spec.models:
-            self._load(model)
+            if not self._stopping:
+                self._load(model)
+        self._emit(Room(self._most))
         while not self._stopping:
             self._obey_waiting()
             self._studio.tick()
@@ -84,10 +87,15 @@ class Worker:
 
     def _read(self) -> None:
         unframer = wire.commands()
-        while data := self._connection.recv(RECEIVE_BYTES):
-            for command in unframer.feed(data):
-                self._inbox.put(command)
-        os._exit(0)  # nobody is left to paint for, not even if a forward is under way
+        try:
+            while data := self._connection.recv(RECEIVE_BYTES):
+                for command in unframer.feed(data):
+                    self._stopping |= isinstance(command, Stop)
+                    self._inbox.put(command)
+        except ConnectionError:
+            pass  # as good as the end
+        finally:
+            os._exit(0)  # nobody is left to paint for, not even if a forward is under way
 
     def _emit(self, event: AnyEvent) -> None:
         self._connection.sendall(wire.frame(event))
@@ -144,15 +152,10 @@ class Worker:
         most = max(caps.values())
         self._most = max(self._most, most)
         self._emit(Loaded(spec.id, model.tasks, time.perf_counter() - began, most))
-        self._emit(Room(self._most, self._studio.step_seconds))
 
 
 def prepared_device(spec: WorkerSpec) -> str:
-    """The device's full name, its threads set; "cpu" on a worker that does without torch.
-
-    Raises:
-        RuntimeError: a CUDA device was asked for and there is none.
-    """
+    """The device's full name, its threads set; "cpu" on a worker that does without torch."""
     if families.TORCHLESS.issuperset(model.family for model in spec.models):
         return "cpu"
     import torch
@@ -161,7 +164,10 @@ def prepared_device(spec: WorkerSpec) -> str:
 
     if spec.threads:
         torch.set_num_threads(spec.threads)
-    return str(device.choose(spec.device))
+    try:
+        return str(device.choose(spec.device))
+    except RuntimeError:
+        return spec.device  # loading fails on it, and says why
 
 
 def describe(job: str, device_name: str, models: tuple[str, ...]) -> AnyEvent:

@@ -49,22 +49,26 @@ class Parts:
                 await self.dispatch.close()
 
     def readiness(self) -> Readiness:
-        """Ready when some worker painted a warm-up picture with every model that loads."""
+        """Ready when a worker takes work and a model painted its warm-up picture.
+
+        Models that could not be loaded are named, and do not keep the others from serving.
+        """
         engines = self.dispatch.engines
+        models = {table.id for table in self.config.model}
+        loaded = {model for engine in engines for model in engine.models}
+        failed = {model for engine in engines for model in engine.failures} - loaded
         reasons = [f"worker {e.name} is {e.state}" for e in engines if e.state != "ready"]
-        for model in (table.id for table in self.config.model):
-            if not any(model in engine.models for engine in engines):
-                failed = any(model in engine.failures for engine in engines)
-                reasons.append(f"model {model} {'could not be loaded' if failed else 'is loading'}")
-        return Readiness(not reasons, tuple(reasons))
+        reasons += [f"model {model} could not be loaded" for model in sorted(failed)]
+        reasons += [f"model {model} is loading" for model in sorted(models - loaded - failed)]
+        ready = bool(loaded) and any(engine.state == "ready" for engine in engines)
+        return Readiness(ready, tuple(reasons), settled=ready or failed == models)
 
     async def settled(self) -> Readiness:
-        """Wait until every model is loaded, or none is left that might be."""
-        while True:
-            now = self.readiness()
-            if now.ready or not any("is loading" in reason for reason in now.reasons):
-                return now
+        """Wait until something can be painted, or nothing ever will."""
+        # It takes seconds, and happens once: looking often costs nothing, and no part has to tell.
+        while not (now := self.readiness()).settled:  # noqa: ASYNC110
             await asyncio.sleep(POLL_SECONDS)
+        return now
 
 
 def assemble(config: Config) -> Parts:
@@ -96,13 +100,16 @@ def assemble(config: Config) -> Parts:
     return Parts(config, decoders, dispatch, service)
 
 
-def build(parts: Parts, on_settled: Callable[[Readiness], None] | None = None) -> ASGIApp:
+def build(
+    parts: Parts, on_settled: Callable[[Readiness], None], on_broken: Callable[[], None]
+) -> ASGIApp:
     """The whole HTTP application.
 
     Args:
         on_settled: called once, when the models are loaded or have failed to.
+        on_broken: called when what paints has ended by an error of its own: time to go.
     """
-    app = FastAPI(title="limner", lifespan=_lifespan(parts, on_settled))
+    app = FastAPI(title="limner", lifespan=_lifespan(parts, on_settled, on_broken))
     app.include_router(ops.build(parts.readiness))
     for path in AIMO_PATHS:
         app.mount(path, aimo.build(parts.service, parts.config.limits))
@@ -114,20 +121,20 @@ def build(parts: Parts, on_settled: Callable[[Readiness], None] | None = None) -
 
 
 def _lifespan(
-    parts: Parts, on_settled: Callable[[Readiness], None] | None
+    parts: Parts, on_settled: Callable[[Readiness], None], on_broken: Callable[[], None]
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     async def announce() -> None:
-        readiness = await parts.settled()
-        if on_settled is not None:
-            on_settled(readiness)
+        on_settled(await parts.settled())
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
-        async with parts.running():
-            announcing = asyncio.create_task(announce())
-            try:
+        try:
+            async with parts.running(), asyncio.TaskGroup() as tasks:
+                announcing = tasks.create_task(announce())
                 yield
-            finally:
                 announcing.cancel()
+        except BaseException:
+            on_broken()
+            raise
 
     return lifespan

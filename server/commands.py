@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast, get_args
 
-import rich
+import rich.console
 import uvicorn
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -37,7 +37,7 @@ EXAMPLE = (
 def serve(path: Path | None, overrides: Overrides) -> None:
     """Serve until SIGINT or SIGTERM; exit 1 when nothing can be served."""
     config = read(path, overrides)
-    logging.basicConfig(level="INFO", format="%(name)s: %(message)s", handlers=[RichHandler()])
+    keep_log("INFO", "%(name)s: %(message)s")
     parts = assemble_or_exit(config)
     for ending in (signal.SIGINT, signal.SIGTERM):
         # uvicorn takes these over, and raises them again when it has ended in good order.
@@ -45,22 +45,53 @@ def serve(path: Path | None, overrides: Overrides) -> None:
     with listen(config) as listener:
         url = address(config, listener)
 
-        def announce(readiness: Readiness) -> None:
-            for reason in readiness.reasons:
-                print(f"not ready: {reason}", file=sys.stderr, flush=True)
-            if readiness.ready:
-                example = EXAMPLE.format(url=url, model=config.model[0].id)
-                print(f"\nlimner is ready on {url}\n\n{example}\n", flush=True)
+        serving = Serving(url, config.model[0].id)
+        serving.run(parts, config.server.grace_seconds, listener)
+    if serving.failed:
+        raise SystemExit(1)
 
-        uvicorn.Server(
-            uvicorn.Config(
-                build(parts, announce),
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                timeout_graceful_shutdown=round(config.server.grace_seconds),
-            )
-        ).run(sockets=[listener])
+
+class Serving:
+    """One run of the HTTP server, which ends early when nothing can be served."""
+
+    def __init__(self, url: str, model: str) -> None:
+        self._url = url
+        self._model = model
+        self._server: uvicorn.Server | None = None
+        self.failed = False
+
+    def run(self, parts: Parts, grace_seconds: float, listener: socket.socket) -> None:
+        """Serve until told to end."""
+        config = uvicorn.Config(
+            build(parts, self._announce, self._fail),
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=round(grace_seconds),
+        )
+        self._server = uvicorn.Server(config)
+        self._server.run(sockets=[listener])
+        self.failed |= not self._server.started
+
+    def _announce(self, readiness: Readiness) -> None:
+        for reason in readiness.reasons:
+            print(reason, file=sys.stderr, flush=True)
+        if not readiness.ready:
+            return self._fail()
+        example = EXAMPLE.format(url=self._url, model=self._model)
+        print(f"\nlimner is ready on {self._url}\n\n{example}\n", flush=True)
+
+    def _fail(self) -> None:
+        self.failed = True
+        if self._server is not None:
+            self._server.should_exit = True
+
+
+def keep_log(level: str, form: str) -> None:
+    """Log to stderr: standard output may be a pipe that nobody reads."""
+    handler = RichHandler(console=rich.console.Console(stderr=True))
+    logging.basicConfig(level=level, format=form, handlers=[handler])
 
 
 def listen(config: Config) -> socket.socket:
@@ -79,8 +110,8 @@ def address(config: Config, listener: socket.socket) -> str:
     if config.server.public_url:
         return config.server.public_url
     host = config.server.host
-    if host in ("0.0.0.0", "::"):  # noqa: S104  any address, so this machine's too
-        host = "127.0.0.1"
+    # Any address, so this machine's too.
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
     host = f"[{host}]" if ":" in host else host
     return f"http://{host}:{listener.getsockname()[1]}"
 
@@ -131,7 +162,7 @@ class Sitting:
 def paint(path: Path | None, overrides: Overrides, sitting: Sitting) -> None:
     """Paint one picture; print its seed and seconds."""
     config = read(path, overrides)
-    logging.basicConfig(level="WARNING", format="%(message)s", handlers=[RichHandler()])
+    keep_log("WARNING", "%(message)s")
     try:
         draft = sitting.draft(config.model[0].id)
     except (OSError, ValueError) as error:

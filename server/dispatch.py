@@ -141,6 +141,20 @@ class Dispatch:
             for engine in self._engines:
                 tasks.create_task(engine.stop())
 
+    def expect(self, model: str, canvases: int) -> None:
+        """Refuse what could not be submitted now, before any work is done for it.
+
+        Raises:
+            Overloaded, ModelFailed, ShuttingDown: as `submit`.
+        """
+        if self._closing:
+            raise ShuttingDown("the server is shutting down", retry_after=RETRY_SECONDS)
+        if reason := self._failure(model):
+            raise ModelFailed(f"model {model} could not be loaded: {reason}", param="model")
+        if not self._backlog.fits(canvases):
+            waiting = len(self._backlog)
+            raise Overloaded(f"{waiting} images are waiting already", retry_after=RETRY_SECONDS)
+
     def submit(
         self, job: Job, account: str, inputs: Sequence[Image] = (), mask: Image | None = None
     ) -> Ticket:
@@ -152,12 +166,8 @@ class Dispatch:
             Unprocessable: the loaded weights cannot do its task.
             ShuttingDown: the server is about to end.
         """
-        if self._closing:
-            raise ShuttingDown("the server is shutting down", retry_after=RETRY_SECONDS)
-        self._refuse_impossible(job)
-        if not self._backlog.fits(len(job.seeds)):
-            waiting = len(self._backlog)
-            raise Overloaded(f"{waiting} images are waiting already", retry_after=RETRY_SECONDS)
+        self.expect(job.model, len(job.seeds))
+        self._refuse_task(job)
         ticket = self._tickets[job.id] = Ticket(job, inputs, mask, self._clock())
         self._backlog.push(job, account)
         self._deal_all()
@@ -248,9 +258,7 @@ class Dispatch:
 
     # -- What cannot be served --------------------------------------------------------------------
 
-    def _refuse_impossible(self, job: Job) -> None:
-        if reason := self._failure(job.model):
-            raise ModelFailed(f"model {job.model} could not be loaded: {reason}", param="model")
+    def _refuse_task(self, job: Job) -> None:
         for engine in self._engines:
             tasks = engine.models.get(job.model)
             if tasks is not None and job.task not in tasks:

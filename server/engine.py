@@ -29,7 +29,9 @@ log = logging.getLogger(__name__)
 State: TypeAlias = Literal["starting", "ready", "restarting", "stopped"]
 
 STOP_SECONDS = 5.0  # a worker that does not stop in that time is killed
+LAST_SECONDS = 1.0  # between the end of a worker's connection and its own
 LONGEST_DELAY = 30.0  # seconds between two starts
+FALSE_STARTS = 3  # after so many, those who wait are told
 READ_BYTES = 1 << 20
 
 
@@ -89,7 +91,8 @@ class LocalEngine:
         self._process: ForkServerProcess | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._deaths = 0  # since it last finished a canvas
-        self._stopping = False
+        self._false_starts = 0  # deaths since it was last ready
+        self._stopping = asyncio.Event()
         self._over = asyncio.Event()
         self.state: State = "starting"
         self.canvases = 0
@@ -106,17 +109,19 @@ class LocalEngine:
 
     async def run(self, listener: Listener) -> None:
         try:
-            while not self._stopping:
+            while not self._stopping.is_set():
+                self._false_starts += 1
                 await self._one_life(listener)
-                if not self._stopping:
+                if not self._stopping.is_set():
                     self.state = "restarting"
+                    self._give_up_hope(listener)
                     await self._pause_before_restart()
         finally:
             self.state = "stopped"
             self._over.set()
 
     async def stop(self) -> None:
-        self._stopping = True
+        self._stopping.set()
         self.send(Stop())
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._over.wait(), STOP_SECONDS)
@@ -126,7 +131,7 @@ class LocalEngine:
     async def _one_life(self, listener: Listener) -> None:
         try:
             self._process, connection = await asyncio.to_thread(launch.start, self._spec)
-        except OSError:
+        except (OSError, EOFError):  # EOFError: the forkserver died, say of a broken library
             log.exception("worker %s could not be started", self.name)
             self._deaths += 1
             return
@@ -134,16 +139,15 @@ class LocalEngine:
             await self._listen(connection, listener)
         finally:
             self._forget()
-            self._process.kill()  # it may hang with its connection closed
-        await asyncio.to_thread(self._process.join)
-        if not self._stopping:
+            await asyncio.shield(asyncio.to_thread(end, self._process))
+        if not self._stopping.is_set():
             self._deaths += 1
             log.error("worker %s died (exit code %s)", self.name, self._process.exitcode)
         listener.lost(self)
 
     async def _listen(self, connection: socket.socket, listener: Listener) -> None:
         reader, self._writer = await asyncio.open_connection(sock=connection)
-        if self._stopping:
+        if self._stopping.is_set():
             self.send(Stop())
         deadline = asyncio.get_running_loop().call_later(self._start_seconds, self._give_up)
         unframer = wire.events()
@@ -162,7 +166,7 @@ class LocalEngine:
     def _give_up(self) -> None:
         """The time to load is over: a worker that is still at it is replaced."""
         missing = {model.id for model in self._spec.models} - {*self.models, *self.failures}
-        if missing and self._process is not None:
+        if missing and self._process is not None and not self._stopping.is_set():
             names = ", ".join(sorted(missing))
             log.error("worker %s: %s not loaded in %g s", self.name, names, self._start_seconds)
             self._process.kill()
@@ -172,8 +176,10 @@ class LocalEngine:
             case Room(canvases):
                 self.canvases = canvases
                 self.state = "ready"
+                self._false_starts = 0
             case Loaded(model, tasks, seconds, max_batch):
                 self.models[model] = tasks
+                self.failures.pop(model, None)
                 log.info("%s loaded in %.1f s, up to %d at once", model, seconds, max_batch)
             case LoadFailed(model, reason):
                 self.failures[model] = reason
@@ -189,9 +195,25 @@ class LocalEngine:
         self._writer = None
         self.canvases = 0
         self.models = {}
-        self.failures = {}
+
+    def _give_up_hope(self, listener: Listener) -> None:
+        """After some starts that came to nothing, say so to all who wait; still go on trying."""
+        if self._false_starts < FALSE_STARTS:
+            return
+        for model in self._spec.models:
+            reason = f"its worker died {self._false_starts} times before it was ready"
+            self.failures[model.id] = reason
+            listener.heard(self, LoadFailed(model.id, reason))
 
     async def _pause_before_restart(self) -> None:
         """None after the first death, then 1, 2, 4 … seconds while it dies without a picture."""
         delay = 0 if self._deaths <= 1 else min(2.0 ** (self._deaths - 2), LONGEST_DELAY)
-        await asyncio.sleep(delay)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), delay)
+
+
+def end(process: ForkServerProcess) -> None:
+    """Wait for a process whose connection is closed; kill it if it hangs nevertheless."""
+    process.join(LAST_SECONDS)
+    process.kill()
+    process.join()

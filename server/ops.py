@@ -9,10 +9,14 @@ from starlette.responses import JSONResponse
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """Whether requests can be painted now, and if not, why: short sentences fit for the public."""
+    """Whether requests can be painted now; what is amiss, in short sentences fit for the public.
+
+    `settled`: nothing is loading any more, so that only time and luck will change the answer.
+    """
 
     ready: bool
     reasons: tuple[str, ...] = ()
+    settled: bool = True
 
 
 def build(readiness: Callable[[], Readiness]) -> APIRouter:

@@ -137,7 +137,7 @@ class Service:
             Refusal: it cannot be admitted; nothing has been started.
         """
         began = time.monotonic()
-        self.catalog.find(draft.model)  # before anything is decoded for nothing
+        self._dispatch.expect(self.catalog.find(draft.model).id, draft.n)
         inputs = await self._decode(draft)
         order = self._resolve(draft, inputs)
         images, mask, frame = await asyncio.to_thread(prepare, order, inputs)
@@ -147,7 +147,7 @@ class Service:
                 yield updates
         finally:
             if ticket.open:
-                log.info("%s left unfinished, cancelled", order.job.id)
+                log.info("id=%s left with %d images unfinished", order.job.id, len(ticket.open))
             self._dispatch.cancel(ticket)
 
     async def _decode(self, draft: Draft) -> Inputs:
@@ -158,7 +158,7 @@ class Service:
             )
         )
         mask = await self._decoders.mask(draft.mask, param="mask") if draft.mask else None
-        if mask and not any(mask.pixels):
+        if mask and mask.pixels.count(0) == len(mask.pixels):
             raise BadMask("the mask marks nothing to be repainted", param="mask")
         return Inputs(tuple(images), mask)
 
@@ -277,7 +277,7 @@ def refusal_of(fault: Fault) -> Refusal:
 
 
 def audit(result: Result) -> None:
-    """One line per request; never its prompt."""
+    """One line per request that was painted to its end; never its prompt."""
     job, draft = result.order.job, result.order.draft
     log.info(
         "id=%s dialect=%s user=%s model=%s task=%s size=%dx%d steps=%d painted=%d/%d "

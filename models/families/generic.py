@@ -4,7 +4,7 @@ Knows nothing of the architecture: hands over the arguments that the pipeline's 
 """
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from models import audit, device
 from models.canvas import BadJob, Easel
 from models.contract import Image, Job, ModelSpec, Task
 from models.pixels import from_tensor, to_pillow
-from models.shell import shell
+from models.shell import denoiser_name, shell
 
 
 def load(spec: ModelSpec, device_name: str) -> "Generic":
@@ -25,9 +25,14 @@ def load(spec: ModelSpec, device_name: str) -> "Generic":
         audit.Unloadable: see there.
     """
     target = device.choose(device_name)
+    if spec.scheduler:
+        raise audit.Unloadable("scheduler: a model of the generic family keeps its own")
     folder = Path(spec.path)
     kind = str(audit.read_index(folder)["_class_name"])
-    return Generic(audit.load(folder, {kind}, device.dtype_for(spec.dtype, target), target))
+    pipe: Any = audit.load(folder, {kind}, device.dtype_for(spec.dtype, target), target)
+    if "vae" not in pipe.components or denoiser_name(pipe) not in pipe.components:
+        raise audit.Unloadable(f"{kind} has no vae, unet or transformer to stop at")
+    return Generic(pipe)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +60,15 @@ class Generic:
         accepted = inspect.signature(own.__call__).parameters
         if job.task not in self.tasks:
             raise BadJob(f"{type(own).__name__} does not do the task {job.task}")
+        note_unused(job, accepted, easel)
         arguments = self._arguments(job, inputs, mask, easel)
-        if "negative_prompt" not in accepted and job.negative_prompt:
-            easel.note("negative_prompt: this model takes none")
-        picture = own(
-            **{name: value for name, value in arguments.items() if name in accepted},
-            generator=torch.Generator("cpu").manual_seed(job.seeds[index]),
-            output_type="pt",
-        ).images[0]
-        return from_tensor(picture.float())
+        with device.named_faults():
+            picture = own(
+                **{name: value for name, value in arguments.items() if name in accepted},
+                generator=torch.Generator("cpu").manual_seed(job.seeds[index]),
+                output_type="pt",
+            ).images[0]
+            return from_tensor(picture)
 
     def settle(self) -> None:
         """Wait for the device."""
@@ -91,3 +96,19 @@ class Generic:
         if mask is not None:
             arguments["mask_image"] = to_pillow(mask)
         return arguments
+
+
+def note_unused(job: Job, accepted: Collection[str], easel: Easel) -> None:
+    """Name what the request set and this pipeline has no argument for."""
+    wishes = {
+        "negative_prompt": ("negative_prompt", bool(job.negative_prompt)),
+        "guidance": ("guidance_scale", True),
+        "steps": ("num_inference_steps", True),
+        "strength": ("strength", job.task == "edit"),
+        "scheduler": ("", bool(job.scheduler)),
+    }
+    for field, (argument, asked) in wishes.items():
+        if asked and argument not in accepted:
+            easel.note(f"{field}: this model takes none")
+    if job.inputs > 1:
+        easel.note("images: only the first is used")

@@ -77,14 +77,15 @@ class StableDiffusion:
         watch = Watch(easel, self.projection)
         own = shell(self.pipe, PIPELINES[job.task], watch.ask, scheduler=self._scheduler(job))
         self._note_limits(job, easel)
-        picture = own(
-            **self._arguments(job, inputs, mask),
-            generator=torch.Generator("cpu").manual_seed(job.seeds[index]),
-            output_type="pt",
-            callback_on_step_end=watch.on_step_end,
-            callback_on_step_end_tensor_inputs=watched(own),
-        ).images[0]
-        return from_tensor(picture)
+        with device.named_faults():
+            picture = own(
+                **self._arguments(job, inputs, mask),
+                generator=torch.Generator("cpu").manual_seed(job.seeds[index]),
+                output_type="pt",
+                callback_on_step_end=watch.on_step_end,
+                callback_on_step_end_tensor_inputs=watched(own),
+            ).images[0]
+            return from_tensor(picture)
 
     def settle(self) -> None:
         """Wait for the device."""

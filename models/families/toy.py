@@ -2,7 +2,8 @@
 
 Paints a gradient that depends on the seed, the prompt and the input. A word of the prompt makes it
 misbehave: "slow" (50 ms a step), "crash" (the process dies at step 2), "oom" (no room for more than
-one canvas), "oom-always", "nan" (a picture that is not finite), "hang" (a step that never ends).
+one canvas), "oom-always", "nan" (a picture that is not finite), "odd" (the same for odd seeds),
+"hang" (a step that never ends).
 """
 
 import hashlib
@@ -46,7 +47,7 @@ class Toy:
         for step in range(1, job.steps + 1):
             easel.ask(Call("forward", (job.width, job.height), forward, (words, step)))
             easel.step(step, job.steps, partial(gradient, 8, 8, step))
-        if "nan" in words:
+        if "nan" in words or ("odd" in words and job.seeds[index] % 2):
             raise NotFinite("asked for")
         tone = [job.prompt, job.seeds[index], *(image.pixels for image in inputs)]
         return gradient(

@@ -22,7 +22,9 @@ READY = re.compile(r"limner is ready on (http://\S+)")
 class Server:
     """A running `limner serve`."""
 
-    def __init__(self, *flags: str, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, *flags: str, environment: dict[str, str] | None = None, group: bool = False
+    ) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "server", "serve", "--port", "0", *flags],
             cwd=ROOT,
@@ -30,6 +32,7 @@ class Server:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            start_new_session=group,
         )
         self.log = ""
         self.url = ""
@@ -87,8 +90,10 @@ class Server:
 
 
 @contextmanager
-def serving(*flags: str, environment: dict[str, str] | None = None) -> Iterator[Server]:
-    server = Server(*flags, environment=environment)
+def serving(
+    *flags: str, environment: dict[str, str] | None = None, group: bool = False
+) -> Iterator[Server]:
+    server = Server(*flags, environment=environment, group=group)
     try:
         yield server.wait_ready()
     finally:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import signal
 import threading
 import time
@@ -75,38 +76,55 @@ def test_faults_are_told(toy, word: str, code: str) -> None:
 
 
 def test_when_some_of_n_fail_the_others_are_delivered(toy) -> None:
-    """A worker killed again and again: whatever it managed to deliver is in the answer."""
     toy.wait_until_ready_again()
-    answer = toy.post(GENERATE, **wish("oom slow owl", n=4, steps=3))
-    assert len(pixels(answer)) == 4
+    answer = toy.post(GENERATE, **wish("odd", n=4))
+    assert answer.status_code == 200
+    body = answer.json()
+    assert body["status"] == "failed"
+    assert body["error"]["error"]["code"] == "internal_error"
+    assert [image["index"] for image in body["images"]] == [1, 3]
+    assert body["provider_metadata"]["raw"]["missed"] == [0, 2]
 
 
-def live_steps(lines: list[str]) -> int:
-    events = [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
-    return sum("step" in event["provider_metadata"]["raw"] for event in events)
+def test_when_all_of_n_fail_the_answer_is_the_error(toy) -> None:
+    answer = toy.post(GENERATE, **wish("nan", n=3))
+    assert answer.status_code == 500
+    assert answer.json()["error"]["code"] == "internal_error"
 
 
-def test_leaving_a_stream_frees_the_worker_within_a_step(toy) -> None:
-    toy.wait_until_ready_again()
-    with toy.client() as client:
-        began = wish("slow owl", steps=200, stream=True)
-        with client.stream("POST", GENERATE, json=began) as answer:
-            lines = []
-            for line in answer.iter_lines():
-                lines.append(line)
-                if live_steps(lines) >= 2:
-                    break
-    started = time.monotonic()
-    assert pixels(toy.post(GENERATE, **wish(steps=2)))
-    assert time.monotonic() - started < 2  # 198 slow steps would take ten seconds
+def occupied(server) -> bool:
+    """Whether a request for every place of the worker has to wait: all four steps take 50 ms."""
+    began = time.monotonic()
+    assert len(pixels(server.post(GENERATE, **wish("slow owl", n=4, steps=4)))) == 4
+    return time.monotonic() - began > 4
 
 
-def test_leaving_a_plain_request_frees_the_worker(toy) -> None:
-    toy.wait_until_ready_again()
-    with toy.client() as client, pytest.raises(httpx2.ReadTimeout):
+def test_leaving_a_stream_frees_the_worker_within_a_step(own_toy) -> None:
+    """Four canvases of ten seconds fill the worker; their client leaves after two steps."""
+    body = wish("slow owl", n=4, steps=200, stream=True)
+    with own_toy.client() as client, client.stream("POST", GENERATE, json=body) as answer:
+        events = (line for line in answer.iter_lines() if line.startswith("data: {"))
+        while json.loads(next(events)[6:])["provider_metadata"]["raw"]["step"] < 2:
+            pass
+    assert not occupied(own_toy)
+    assert "left with 4 images unfinished" in own_toy.log
+
+
+def test_leaving_a_plain_request_frees_the_worker(own_toy) -> None:
+    with own_toy.client() as client, pytest.raises(httpx2.ReadTimeout):
         client.post(GENERATE, json=wish("slow owl", n=4, steps=200), timeout=0.5)
-    time.sleep(0.5)
-    assert "left unfinished, cancelled" in toy.log
+    assert not occupied(own_toy)
+    assert "left with 4 images unfinished" in own_toy.log
+
+
+def test_leaving_while_waiting_frees_the_place_in_the_backlog(own_toy) -> None:
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(own_toy.post, GENERATE, **wish("slow owl", n=4, steps=30))
+        time.sleep(0.3)
+        with own_toy.client() as client, pytest.raises(httpx2.ReadTimeout):
+            client.post(GENERATE, json=wish("slow owl", n=10, steps=200), timeout=0.3)
+        assert len(pixels(running.result())) == 4
+    assert not occupied(own_toy)
 
 
 def test_termination_lets_the_running_finish(own_toy) -> None:
@@ -114,6 +132,16 @@ def test_termination_lets_the_running_finish(own_toy) -> None:
         answer = pool.submit(own_toy.post, GENERATE, **wish("slow owl", steps=40))
         time.sleep(0.5)
         assert own_toy.stop() == 0
+        assert pixels(answer.result())
+
+
+def test_a_signal_to_the_whole_group_lets_the_running_finish(serving, toy_config) -> None:
+    """As service managers send it: workers and decoders leave the ending to the server."""
+    with serving("--config", str(toy_config), group=True) as server, ThreadPoolExecutor() as pool:
+        answer = pool.submit(server.post, GENERATE, **wish("slow owl", steps=40))
+        time.sleep(0.5)
+        os.killpg(server.process.pid, signal.SIGTERM)
+        assert server.process.wait(30) == 0
         assert pixels(answer.result())
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import diffusers
 import numpy as np
 import pytest
 import torch
@@ -59,13 +60,26 @@ def raw(image: Pillow.Image) -> Image:
     return Image(image.width, image.height, image.mode, image.tobytes())  # type: ignore[arg-type]
 
 
-def stock(model: sd.StableDiffusion, asked: Job, index: int = 0) -> np.ndarray:
-    """What diffusers itself paints: a pipeline of its own class, with nothing of ours in it."""
-    parts = dict(model.pipe.components)
-    parts["scheduler"] = model._scheduler(asked) or type(model.pipe.scheduler).from_config(
-        model.pipe.scheduler.config
-    )
-    pipe = STOCK[asked.task](**parts, requires_safety_checker=False)
+SCHEDULERS = {
+    "ddim": lambda config: diffusers.DDIMScheduler.from_config(config),
+    "dpmpp_2m": lambda config: diffusers.DPMSolverMultistepScheduler.from_config(config),
+    "dpmpp_2m_karras": lambda config: diffusers.DPMSolverMultistepScheduler.from_config(
+        config, use_karras_sigmas=True
+    ),
+    "euler": lambda config: diffusers.EulerDiscreteScheduler.from_config(config),
+    "euler_karras": lambda config: diffusers.EulerDiscreteScheduler.from_config(
+        config, use_karras_sigmas=True
+    ),
+    "euler_ancestral": lambda config: diffusers.EulerAncestralDiscreteScheduler.from_config(config),
+    "lcm": lambda config: diffusers.LCMScheduler.from_config(config),
+}
+
+
+def stock(folder: Path, asked: Job, index: int = 0) -> np.ndarray:
+    """What diffusers itself loads and paints: nothing of ours in it."""
+    pipe = STOCK[asked.task].from_pretrained(folder)
+    if asked.scheduler:
+        pipe.scheduler = SCHEDULERS[asked.scheduler](pipe.scheduler.config)
     pipe.set_progress_bar_config(disable=True)
     size = {} if asked.task == "edit" else {"height": asked.height, "width": asked.width}
     images: dict[str, object] = {}
@@ -137,17 +151,19 @@ def close(a: np.ndarray, b: np.ndarray) -> None:
 @pytest.mark.parametrize("scheduler", ["", *sd.SCHEDULERS])
 @pytest.mark.parametrize("task", list(STOCK))
 def test_alone_equals_the_stock_pipeline(
-    model: sd.StableDiffusion, task: str, scheduler: str
+    model: sd.StableDiffusion, sd_folder: Path, task: str, scheduler: str
 ) -> None:
     asked = job("owl", task, scheduler=scheduler)
     run = Run(model)
     run.start(asked)
     run.finish()
-    close(run.pixels("owl"), stock(model, asked))
+    close(run.pixels("owl"), stock(sd_folder, asked))
 
 
 @pytest.mark.parametrize("task", list(STOCK))
-def test_among_strangers_equals_the_stock_pipeline(model: sd.StableDiffusion, task: str) -> None:
+def test_among_strangers_equals_the_stock_pipeline(
+    model: sd.StableDiffusion, sd_folder: Path, task: str
+) -> None:
     asked = job("owl", task)
     run = Run(model)
     run.start(asked)
@@ -155,10 +171,10 @@ def test_among_strangers_equals_the_stock_pipeline(model: sd.StableDiffusion, ta
         run.start(stranger)
     run.finish()
     for each in (asked, *strangers()):
-        close(run.pixels(each.id), stock(model, each))
+        close(run.pixels(each.id), stock(sd_folder, each))
 
 
-def test_a_cancelled_stranger_leaves_no_trace(model: sd.StableDiffusion) -> None:
+def test_a_cancelled_stranger_leaves_no_trace(model: sd.StableDiffusion, sd_folder: Path) -> None:
     asked = job("owl")
     run = Run(model)
     run.start(asked)
@@ -170,7 +186,7 @@ def test_a_cancelled_stranger_leaves_no_trace(model: sd.StableDiffusion) -> None
     run.finish()
     assert Cancelled("stranger-1", 0) in run.events
     for each in (asked, *list(strangers())[1:]):
-        close(run.pixels(each.id), stock(model, each))
+        close(run.pixels(each.id), stock(sd_folder, each))
 
 
 def test_strangers_share_forwards(model: sd.StableDiffusion) -> None:
@@ -198,23 +214,27 @@ def test_strict_jobs_share_nothing_and_repeat_to_the_bit(model: sd.StableDiffusi
     assert (alone.pixels("owl") == company.pixels("owl")).all()
 
 
-def test_without_guidance_there_is_one_row_and_the_same_picture(model: sd.StableDiffusion) -> None:
+def test_without_guidance_there_is_one_row_and_the_same_picture(
+    model: sd.StableDiffusion, sd_folder: Path
+) -> None:
     asked = job("owl", guidance=1.0, negative_prompt="")
     run = Run(model)
     run.start(asked)
     run.start(job("other", guidance=4.0))
     run.finish()
-    close(run.pixels("owl"), stock(model, asked))
+    close(run.pixels("owl"), stock(sd_folder, asked))
 
 
 @pytest.mark.parametrize("guidance", [1.0, 5.0])
-def test_nine_channels_inpaint(inpainter: sd.StableDiffusion, guidance: float) -> None:
+def test_nine_channels_inpaint(
+    inpainter: sd.StableDiffusion, sd_inpaint_folder: Path, guidance: float
+) -> None:
     asked = job("owl", "inpaint", guidance=guidance)
     run = Run(inpainter)
     run.start(asked)
     run.start(job("other", "inpaint", steps=9, seeds=(5,)))
     run.finish()
-    close(run.pixels("owl"), stock(inpainter, asked))
+    close(run.pixels("owl"), stock(sd_inpaint_folder, asked))
 
 
 def test_nine_channels_only_inpaint(inpainter: sd.StableDiffusion) -> None:

@@ -1,5 +1,8 @@
 """The step loop with models that need no network: order, sharing, faults, cancelling."""
 
+import gc
+import time
+import weakref
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.canvas import BadJob, Call, CanvasCancelled, Easel, NotFinite, OutOfMemory
+from models.canvas import BadJob, Call, CanvasCancelled, DeviceLost, Easel, NotFinite, OutOfMemory
 from models.contract import (
     AnyEvent,
     Cancelled,
@@ -39,7 +42,8 @@ class Scripted:
     room: int = 99  # canvases that fit a forward
     forwards: list[list[str]] = field(default_factory=list)
     fail: dict[str, Exception] = field(default_factory=dict)  # by job: raised outside a forward
-    break_forward: dict[str, Exception] = field(default_factory=dict)
+    break_forward: dict[str, BaseException] = field(default_factory=dict)
+    refused: int = 0
     cleaned: list[str] = field(default_factory=list)
 
     @property
@@ -66,6 +70,7 @@ class Scripted:
     def forward(self, calls: Sequence[Call]) -> Sequence[str]:
         names = [call.arguments for call in calls]
         if len(names) > self.room:
+            self.refused += 1
             raise OutOfMemory(f"{len(names)} are too many")
         for name in names:
             if error := self.break_forward.get(name[:-1]):
@@ -169,6 +174,36 @@ def test_out_of_memory_halves_the_group_until_it_fits() -> None:
     run.finish()
     assert all(isinstance(end, Finished) for end in run.endings().values())
     assert max(map(len, run.model.forwards)) == 2
+
+
+def test_what_did_not_fit_is_not_tried_again() -> None:
+    run = Run(Scripted(room=2))
+    for name in "abcd":
+        run.start(job(name, 10))
+    run.finish()
+    assert run.model.refused == 1
+
+
+def test_a_lost_device_ends_the_studio() -> None:
+    run = Run(Scripted(break_forward={"a": DeviceLost("illegal access")}))
+    run.start(job("a"))
+    with pytest.raises(DeviceLost):
+        run.studio.tick()
+
+
+def test_finished_canvases_are_freed_without_the_collector() -> None:
+    gc.disable()
+    try:
+        run = Run()
+        run.start(job("a", 1))
+        canvas = weakref.ref(next(iter(run.studio._canvases.values())))
+        run.finish()
+        deadline = time.monotonic() + 5
+        while canvas() is not None and time.monotonic() < deadline:
+            time.sleep(0.01)  # its thread may be in its last instruction
+        assert canvas() is None
+    finally:
+        gc.enable()
 
 
 def test_out_of_memory_alone_fails_that_canvas() -> None:

@@ -60,7 +60,7 @@ events = st.one_of(
     st.builds(Ready, text),
     st.builds(Loaded, text, st.just(("generate",)), st.floats(0, 9), small),
     st.builds(LoadFailed, text, text),
-    st.builds(Room, small, st.floats(0, 9)),
+    st.builds(Room, small),
     st.builds(Step, text, small, small, small, st.none() | images),
     st.builds(Finished, text, small, images, st.floats(0, 9), st.just(("note",))),
     st.builds(Cancelled, text, small),

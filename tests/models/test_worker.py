@@ -2,10 +2,13 @@
 
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.context import ForkServerProcess
+from pathlib import Path
 
 import psutil
 import pytest
@@ -181,7 +184,9 @@ def test_out_of_memory_together_is_no_fault_alone() -> None:
 
 def test_it_stops_when_told() -> None:
     with worker() as talk:
-        talk.say(Paint(job("slow owl", steps=1000), 0), Stop())
+        talk.say(Paint(job("slow owl", steps=1000), 0))
+        talk.until(Step)
+        talk.say(Stop())
         talk.until(Cancelled)
         assert talk.exit_code() == 0
 
@@ -192,6 +197,35 @@ def test_it_ends_when_the_server_is_gone_even_in_the_middle_of_a_forward() -> No
         talk.until(Room)
         talk.connection.close()
         assert talk.exit_code() == 0
+
+
+def test_it_ends_when_the_server_is_gone_with_events_unread() -> None:
+    with worker() as talk:
+        talk.until(Room)
+        talk.say(Paint(job(), 0))
+        time.sleep(0.5)  # its events lie in our socket, so closing resets the connection
+        talk.connection.close()
+        assert talk.exit_code() == 0
+
+
+def test_it_knows_nothing_of_the_program_that_started_it(tmp_path: Path) -> None:
+    """As from the installed script, whose module a forked child would otherwise run again."""
+    script = tmp_path / "limner"
+    script.write_text(
+        "import pathlib, sys\n"
+        f"sys.path.insert(0, {str(Path(__file__).parents[2])!r})\n"
+        f"pathlib.Path({str(tmp_path)!r}, __name__).touch()\n"
+        "from models import launch, wire\n"
+        "from models.contract import ModelSpec, WorkerSpec\n"
+        "if __name__ == '__main__':\n"
+        "    launch.prepare({'toy'}, 1)\n"
+        "    toy = ModelSpec(id='toy', family='toy', width=8, height=8)\n"
+        "    process, ours = launch.start(WorkerSpec(name='t', device='cpu', models=(toy,)))\n"
+        "    assert ours.recv(9)\n"
+        "    process.kill()\n"
+    )
+    subprocess.run([sys.executable, script], check=True, timeout=60)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["__main__", "limner"]
 
 
 def test_a_crash_ends_the_connection() -> None:
@@ -208,6 +242,7 @@ def test_interrupts_are_the_servers_business() -> None:
     with worker() as talk:
         talk.until(Room)
         psutil.Process(talk.process.pid).send_signal(signal.SIGINT)
+        psutil.Process(talk.process.pid).send_signal(signal.SIGTERM)
         talk.say(Paint(job(), 0))
         assert isinstance(talk.until(Finished, Failed), Finished)
 

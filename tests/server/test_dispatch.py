@@ -77,7 +77,7 @@ class Script:
         self.canvases = 0
         dispatch.lost(self)
         self.models, self.canvases = {"m": TASKS}, room
-        dispatch.heard(self, Room(room, 0.1))
+        dispatch.heard(self, Room(room))
 
     def painted(self) -> list[tuple[str, int]]:
         return [(c.job.id, c.index) for c in self.sent if isinstance(c, Paint)]

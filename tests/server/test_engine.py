@@ -122,6 +122,38 @@ def test_what_dies_again_and_again_is_restarted_ever_more_slowly() -> None:
     drive(story)
 
 
+def test_after_some_false_starts_those_who_wait_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(spec: WorkerSpec) -> None:
+        raise EOFError  # what a forkserver that dies of a broken library looks like
+
+    monkeypatch.setattr(launch, "start", broken)
+
+    async def story(engine: LocalEngine, ear: Ear) -> None:
+        await until(lambda: ear.events)
+        assert "before it was ready" in engine.failures["toy"]
+        assert [event.model for event in ear.events] == ["toy"]  # type: ignore[union-attr]
+        monkeypatch.undo()
+        await until(lambda: engine.state == "ready")
+        assert engine.failures == {}
+
+    drive(story)
+
+
+def test_a_stop_during_the_wait_before_a_restart_is_prompt() -> None:
+    async def story(engine: LocalEngine, ear: Ear) -> None:
+        for losses in range(1, 5):
+            await until(lambda: engine.state == "ready" or ear.losses >= 3)
+            if ear.losses >= 3:
+                break
+            workers()[0].kill()
+            await until(lambda losses=losses: ear.losses == losses)  # type: ignore[misc]
+        began.append(time.monotonic())
+
+    began: list[float] = []
+    drive(story)
+    assert time.monotonic() - began[0] < 1.5
+
+
 def test_a_worker_that_never_gets_ready_is_replaced() -> None:
     async def story(engine: LocalEngine, ear: Ear) -> None:
         await until(lambda: ear.losses == 1)
