@@ -22,7 +22,7 @@ from server.config import Config, ConfigError, load
 from server.errors import Refusal
 from server.intake import Draft, Format
 from server.ops import Readiness
-from server.service import Missed, Painted, Result
+from server.service import Admitted, Missed, Painted, Result
 from server.service import Progress as StepDone
 
 Overrides = Mapping[str, Mapping[str, object]]
@@ -202,7 +202,7 @@ async def sit(parts: Parts, draft: Draft) -> Result | Refusal:
                                 )
                             case Result():
                                 return update
-                            case Painted() | Missed():
+                            case Admitted() | Painted() | Missed():
                                 pass
             except Refusal as refusal:  # not beyond `running`, whose task group would wrap it
                 return refusal

@@ -38,6 +38,14 @@ PREVIEW_SIDE = 256  # px; smaller previews are enlarged, for a client's page
 
 
 @dataclass(frozen=True, slots=True)
+class Admitted:
+    """The first update of every request: its id, and when it was taken on in unix seconds."""
+
+    id: str
+    created: int
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """A canvas went one step on; `preview` is there every few steps."""
 
@@ -78,7 +86,7 @@ class Result:
     seconds: Mapping[str, float]  # "queue", "paint" (of the slowest image), "total"
 
 
-Update: TypeAlias = Progress | Painted | Missed | Result
+Update: TypeAlias = Admitted | Progress | Painted | Missed | Result
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +190,8 @@ class Service:
         missed: list[Missed] = []
         notes: dict[str, None] = {}  # ordered, and each only once
         seconds = 0.0
+        admitted = Admitted(ticket.job.id, int(time.time()))
+        yield admitted
         async for event in ticket:
             match event:
                 case Step(_, index, step, steps, preview):
@@ -201,7 +211,7 @@ class Service:
         total = time.monotonic() - began
         result = Result(
             id=ticket.job.id,
-            created=int(time.time()),
+            created=admitted.created,
             order=frame.order,
             painted=tuple(sorted(painted, key=lambda each: each.index)),
             missed=tuple(sorted(missed, key=lambda each: each.index)),

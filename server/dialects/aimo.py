@@ -17,7 +17,7 @@ from server.dialects.aimo_shapes import Answer, Edit, Error, Generate, ImageSour
 from server.errors import BadRequest, InternalError, Refusal
 from server.intake import Draft, Notice
 from server.pictures import Picture
-from server.service import Missed, Painted, Progress, Result, Update
+from server.service import Admitted, Missed, Painted, Progress, Result, Update
 from server.tables import LimitsTable
 
 UNKNOWN_NAMED = 20  # unknown keys that are named one by one
@@ -208,7 +208,7 @@ def _named(notices: tuple[Notice, ...]) -> list[Notice]:
 
 def _progress(progress: Progress, previews: dict[int, int]) -> Document:
     raw = {"index": progress.index, "step": progress.step, "steps": progress.steps}
-    document: Document = {"status": "processing", "images": []}
+    document: Document = {"images": []}
     if progress.preview:
         partial = previews.get(progress.index, -1) + 1
         previews[progress.index] = partial
@@ -219,7 +219,7 @@ def _progress(progress: Progress, previews: dict[int, int]) -> Document:
 
 def _finished(painted: Painted) -> Document:
     raw = {"index": painted.index}
-    return {"status": "processing", "images": [_delivered(painted)]} | _provider(raw)
+    return {"images": [_delivered(painted)]} | _provider(raw)
 
 
 # -- Answering ------------------------------------------------------------------------------------
@@ -252,14 +252,17 @@ async def _plain(service: Service, draft: Draft, as_file: bool) -> Response:
 def _streamed(service: Service, draft: Draft) -> Response:
     async def talk(stream: EventStream) -> None:
         previews: dict[int, int] = {}
+        same: Document = {}  # what every event says alike
         async with service.paint(draft) as updates:
             await stream.open(web.warning_header(draft.ignored))
             async for update in updates:
                 match update:
+                    case Admitted(name, created):
+                        same = {"id": name, "created": created, "status": "processing"}
                     case Progress():
-                        await stream.event(_progress(update, previews))
+                        await stream.event(same | _progress(update, previews))
                     case Painted():
-                        await stream.event(_finished(update))
+                        await stream.event(same | _finished(update))
                     case Result():
                         await stream.event(render(update))
                     case Missed():

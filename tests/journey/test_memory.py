@@ -26,6 +26,7 @@ def test_two_hundred_requests_leave_nothing_behind(serving) -> None:
         before = megabytes(server.process.pid), megabytes(server.worker.pid)
         list(pool.map(ask, range(200)))
         after = megabytes(server.process.pid), megabytes(server.worker.pid)
+        print(before, after)
         assert after[0] < 150
         assert after[1] < 1200
         assert after[0] - before[0] < 20

@@ -15,7 +15,7 @@ from server.dialects import aimo
 from server.errors import BadImage, UnknownModel
 from server.intake import Draft, Notice, Order
 from server.pictures import Picture
-from server.service import Missed, Painted, Progress, Result, Update
+from server.service import Admitted, Missed, Painted, Progress, Result, Update
 from server.sizes import Size
 from server.tables import LimitsTable
 
@@ -47,6 +47,7 @@ class Easel:
 
     async def _updates(self, draft: Draft) -> AsyncIterator[Update]:
         updates: list[Painted | Missed] = []
+        yield Admitted("img-1", 1_700_000_000)
         for i in range(draft.n):
             for step in (1, 2):
                 preview = Picture(b"tiny", "webp", 32, 32) if step == 2 else None

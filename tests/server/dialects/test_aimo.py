@@ -216,6 +216,9 @@ def test_a_stream():
     for document in said:
         aimo_shapes.Answer.model_validate(document)
     assert [document["status"] for document in said] == ["processing"] * 6 + ["completed"]
+    assert {(document["id"], document["created"]) for document in said} == {
+        ("img-1", 1_700_000_000)
+    }
     kinds = [
         (
             [image["index"] for image in document["images"]],

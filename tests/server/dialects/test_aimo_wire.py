@@ -19,7 +19,7 @@ from server.dialects import aimo
 from server.gate import Guard, Journal
 from server.intake import Draft
 from server.pictures import Picture
-from server.service import Painted, Progress, Result, Update
+from server.service import Admitted, Painted, Progress, Result, Update
 from server.tables import LimitsTable
 from tests.server.dialects.easel import ASK, Easel, result_of
 
@@ -47,6 +47,7 @@ class SlowEasel(Easel):
 
     async def _slowly(self, draft: Draft) -> AsyncIterator[Update]:
         painted: list[Painted] = []
+        yield Admitted("img-1", 1)
         for i in range(draft.n):
             for step in range(100 if draft.seed == 1 else 0):
                 await asyncio.sleep(STEP)
