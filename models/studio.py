@@ -99,7 +99,7 @@ class Studio:
         call = group[0].waiting
         assert call is not None
         cap = self._caps.get((group[0].job.model, call.kind), 1)
-        return group[: self._fits.get(key, cap)]
+        return places(group, self._fits.get(key, cap))
 
     def _advance(self, group: list[Canvas]) -> None:
         calls = [canvas.waiting for canvas in group if canvas.waiting]
@@ -144,6 +144,16 @@ class Studio:
 def urgency(canvas: Canvas) -> int:
     """The fewest steps left first, but nobody is overtaken by what arrives that much later."""
     return canvas.arrived + canvas.steps_left
+
+
+def places(group: list[Canvas], cap: int) -> list[Canvas]:
+    """Who of a group, ordered by urgency, goes: the most urgent, and the one with most left.
+
+    Without the latter the long ones would be left over, to be finished without company.
+    """
+    if len(group) <= cap or cap == 1:
+        return group[:cap]
+    return [*group[: cap - 1], max(group[cap - 1 :], key=lambda canvas: canvas.steps_left)]
 
 
 def group_key(canvas: Canvas) -> Hashable:

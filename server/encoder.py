@@ -13,6 +13,7 @@ import PIL.Image
 from PIL.PngImagePlugin import PngInfo
 
 from models.contract import Image
+from server import png
 from server.reader import Format
 
 # PNG: lossless at any setting. Run lengths only (3) take 20 % less time on a photo than matches and
@@ -41,6 +42,8 @@ def encoded(
     format carries EXIF: `Description` as ImageDescription, `Software` as Software, and as
     UserComment `parameters`, as galleries read it, or else the remaining keys line by line.
     """
+    if kind == "png" and metadata is None:
+        return png.written(image)
     options = dict(OPTIONS[kind])
     if kind != "png":
         options["quality"] = QUALITY[kind] if quality is None else quality

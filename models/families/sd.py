@@ -52,6 +52,8 @@ def load(spec: ModelSpec, device_name: str) -> "StableDiffusion":
     target = device.choose(device_name)
     kinds = {pipeline.__name__ for pipeline in PIPELINES.values()}
     pipe: Any = audit.load(Path(spec.path), kinds, device.dtype_for(spec.dtype, target), target)
+    for part in (pipe.unet, pipe.vae):
+        part.to(memory_format=torch.channels_last)  # convolutions are faster, on CPUs as on GPUs
     return StableDiffusion(pipe, preview.fit(pipe.vae), spec.scheduler)
 
 

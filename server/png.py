@@ -1,0 +1,45 @@
+"""PNG files, written fast: half the time of a general encoder, for pictures that are sent once.
+
+Every row is stored as its difference from the row above (filter 2) and deflated at the lowest
+level; https://www.w3.org/TR/png-3/. Knows nothing of metadata.
+"""
+
+import struct
+import zlib
+from collections.abc import Iterator
+
+import numpy as np
+
+from models.contract import CHANNELS, Image
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+COLOR_TYPES = {"L": 0, "RGB": 2}
+UP = 2
+LEVEL = 1  # of zlib: each further one takes more time than its bytes take to send
+
+
+def written(image: Image) -> bytes:
+    """The image as a PNG file, losslessly."""
+    header = struct.pack(">IIBBBBB", image.width, image.height, 8, COLOR_TYPES[image.mode], 0, 0, 0)
+    body = zlib.compress(differences(image), LEVEL)
+    parts = (SIGNATURE, *chunk(b"IHDR", header), *chunk(b"IDAT", body), *chunk(b"IEND", b""))
+    return b"".join(parts)
+
+
+def differences(image: Image) -> bytes:
+    """The rows, each with its filter's number in front."""
+    length = image.width * CHANNELS[image.mode]
+    rows = np.frombuffer(image.pixels, np.uint8).reshape(image.height, length)
+    filtered = np.empty((image.height, 1 + length), np.uint8)
+    filtered[:, 0] = UP
+    filtered[0, 1:] = rows[0]
+    np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])  # modulo 256, as the standard wants it
+    return filtered.tobytes()
+
+
+def chunk(kind: bytes, data: bytes) -> Iterator[bytes]:
+    """A chunk: length, kind, data, checksum."""
+    yield struct.pack(">I", len(data))
+    yield kind
+    yield data
+    yield struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))
