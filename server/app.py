@@ -109,7 +109,11 @@ def build(
         on_settled: called once, when the models are loaded or have failed to.
         on_broken: called when what paints has ended by an error of its own: time to go.
     """
-    app = FastAPI(title="limner", lifespan=_lifespan(parts, on_settled, on_broken))
+    app = FastAPI(
+        title="limner",
+        lifespan=_lifespan(parts, on_settled, on_broken),
+        redirect_slashes=False,
+    )
     app.include_router(ops.build(parts.readiness))
     for path in AIMO_PATHS:
         app.mount(path, aimo.build(parts.service, parts.config.limits))

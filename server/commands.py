@@ -89,9 +89,12 @@ class Serving:
 
 
 def keep_log(level: str, form: str) -> None:
-    """Log to stderr: standard output may be a pipe that nobody reads."""
-    handler = RichHandler(console=rich.console.Console(stderr=True))
-    logging.basicConfig(level=level, format=form, handlers=[handler])
+    """Log to stderr: standard output may be a pipe that nobody reads. In colour for people."""
+    if sys.stderr.isatty():
+        handler = RichHandler(console=rich.console.Console(stderr=True))
+        logging.basicConfig(level=level, format=form, handlers=[handler])
+    else:
+        logging.basicConfig(level=level, format=f"%(asctime)s %(levelname)s {form}")
 
 
 def listen(config: Config) -> socket.socket:
@@ -141,6 +144,8 @@ class Sitting:
         ending = self.out.suffix.lower().lstrip(".").replace("jpg", "jpeg")
         if ending not in get_args(Format):
             raise ValueError(f"{self.out}: the name must end in .png, .jpg or .webp")
+        if not self.out.parent.is_dir():
+            raise ValueError(f"{self.out}: there is no folder {self.out.parent}")
         size = Size.parse(self.size) if self.size else None
         return Draft(
             dialect="cli",

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -24,6 +25,14 @@ MAX_HEAD = 2**16  # bytes; the child parses hostile bytes, so what it says is no
 
 class ChildDied(Exception):
     """The process is gone, or speaks nonsense; it is of no further use."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An uploaded image, upright. `flattened`: some of it was transparent, and is on white now."""
+
+    image: Image
+    flattened: bool
 
 
 class Child:
@@ -51,7 +60,7 @@ class Child:
         """
         await asyncio.wrap_future(self._start)
 
-    async def ask(self, request: Request, data: bytes) -> Image | Refused:
+    async def ask(self, request: Request, data: bytes) -> Opened | Refused:
         """Have a file opened. Once this is cancelled the child can only be ended.
 
         Raises:
@@ -88,7 +97,7 @@ class Child:
         if not isinstance(self._head(), Ready):
             raise ChildDied("it did not say that it is ready")
 
-    def _converse(self, request: Request, data: bytes) -> Image | Refused:
+    def _converse(self, request: Request, data: bytes) -> Opened | Refused:
         try:
             self._ours.sendall(frame(request))
             self._ours.sendall(data)
@@ -99,7 +108,7 @@ class Child:
                 raise ChildDied(f"it answered {head!r}")
             channels = 3 if head.mode == "RGB" else 1
             pixels = self._receive(head.width * head.height * channels)
-            return Image(head.width, head.height, head.mode, pixels)
+            return Opened(Image(head.width, head.height, head.mode, pixels), head.flattened)
         except OSError as error:
             raise ChildDied(str(error)) from error
 

@@ -44,12 +44,13 @@ class Ready(msgspec.Struct, frozen=True, tag=True):
 
 
 class Decoded(msgspec.Struct, frozen=True, tag=True):
-    """An upright picture; width × height × (3 for RGB, 1 for L) bytes follow."""
+    """An upright image; width × height × (3 for RGB, 1 for L) bytes follow."""
 
     format: Format  # of the file
     width: int
     height: int
     mode: Literal["RGB", "L"]
+    flattened: bool  # some of it was transparent, and is on white now
 
 
 class Refused(msgspec.Struct, frozen=True, tag=True):
@@ -74,9 +75,10 @@ def frame(message: Request | Answer) -> bytes:
 def answer(data: bytes, request: Request) -> tuple[Decoded | Refused, PIL.Image.Image | None]:
     """`read`, with every failure as a `Refused`."""
     try:
-        kind, picture = read(data, request.role, request.bounds)
+        got = read(data, request.role, request.bounds)
         mode = "L" if request.role == "mask" else "RGB"
-        return Decoded(kind, picture.width, picture.height, mode), picture
+        size = got.image.width, got.image.height
+        return Decoded(got.format, *size, mode, got.flattened), got.image
     except Unacceptable as error:
         return Refused(str(error)), None
     except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning) as error:
@@ -92,8 +94,9 @@ def _told(error: Exception) -> str:
 
 
 def confine() -> None:
-    """Give up what opening images does not need. Ctrl-C is for the server to act upon."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Give up what opening images does not need. Signals to end are for the server to act upon."""
+    for ending in (signal.SIGINT, signal.SIGTERM):  # a service manager sends it to all of us
+        signal.signal(ending, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with contextlib.suppress(ValueError, OSError):  # macOS has no such limit
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))

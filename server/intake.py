@@ -5,7 +5,7 @@ of the input images, never their pixels, and is given its sources of seeds and i
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ from server.sizes import Size, SizePlan, Wish, plan_sizes
 from server.tables import LimitsTable
 
 SEEDS = 2**31  # 0 is one of them
+SAME_ASPECT = 0.01  # relative
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +95,7 @@ def resolve(
     task = _task(draft, catalog, offering, inputs, mask)
     used = _used_inputs(draft, offering, inputs, notices)
     plan = _sizes(draft, offering, limits, inputs[0] if used else None)
-    notices += plan.notices
+    notices += [*plan.notices, *_cropping(inputs[:used], plan.output)]
     prompt, negative_prompt = _prompts(draft, catalog, offering, limits, notices)
     steps = _steps(draft, offering, notices)
     job = Job(
@@ -168,6 +169,19 @@ def _sizes(draft: Draft, offering: Offering, limits: LimitsTable, base: Size | N
         base=base,
     )
     return plan_sizes(offering.sizing, wish, limits.output_pixels)
+
+
+def _cropping(used: Sequence[Size], output: Size) -> Iterator[Notice]:
+    """What `pictures.cropped` does to images of another shape than the answer."""
+    for position, size in enumerate(used):
+        if not alike(size, output):
+            message = f"cropped around its centre, as the answer is {output} and it is {size}"
+            yield Notice(f"images[{position}]", message)
+
+
+def alike(size: Size, other: Size) -> bool:
+    """Whether scaling one to the other distorts nothing that could be seen."""
+    return abs(size.aspect / other.aspect - 1) <= SAME_ASPECT
 
 
 def _prompts(

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import PIL.Image
 
 from models.contract import Image
-from server.decode_child import Child, ChildDied
+from server.decode_child import Child, ChildDied, Opened
 from server.decoder import Refused, Request
 from server.encoder import encoded
 from server.errors import BadImage, BadMask, BadRequest, InternalError, ShuttingDown
@@ -94,6 +94,17 @@ def _any_under(wanted: npt.NDArray[np.bool_], axis: int, target: int) -> npt.NDA
     return reduced[0::2] if axis == 0 else reduced[:, 0::2]
 
 
+def cropped(image: Image, aspect: float) -> Image:
+    """The largest part around the centre whose width is `aspect` times its height, to a pixel."""
+    width = min(image.width, max(1, round(image.height * aspect)))
+    height = min(image.height, max(1, round(image.width / aspect)))
+    if (width, height) == (image.width, image.height):
+        return image
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    pixels = _pixels(image)[top : top + height, left : left + width]
+    return Image(width, height, image.mode, pixels.tobytes())
+
+
 def paste_back(painted: Image, base: Image, mask: Image) -> Image:
     """Keep the paint where the mask is ≥ 128; everywhere else the pixels are exactly the base's.
 
@@ -147,6 +158,10 @@ class Decoders:
         self._endings: set[asyncio.Future[None]] = set()
 
     async def image(self, data: bytes, *, param: str) -> Image:
+        """As `open`, the image alone."""
+        return (await self.open(data, param=param)).image
+
+    async def open(self, data: bytes, *, param: str) -> Opened:
         """Open a file as upright RGB, sRGB, transparency on white.
 
         Raises:
@@ -163,9 +178,9 @@ class Decoders:
         Raises:
             BadMask: as for `image`, and so are InternalError and ShuttingDown.
         """
-        return await self._open("mask", data, BadMask, param)
+        return (await self._open("mask", data, BadMask, param)).image
 
-    async def _open(self, role: Role, data: bytes, refusal: type[BadRequest], param: str) -> Image:
+    async def _open(self, role: Role, data: bytes, refusal: type[BadRequest], param: str) -> Opened:
         limits = self._limits
         bounds = Bounds(limits.max_pixels, limits.max_side)
         try:
@@ -178,7 +193,7 @@ class Decoders:
             raise refusal(answer.reason, param=param) from _Unreadable(answer.detail)
         return answer
 
-    async def _ask(self, request: Request, data: bytes) -> Image | Refused:
+    async def _ask(self, request: Request, data: bytes) -> Opened | Refused:
         child = await self._idle.get()
         usable = False
         try:

@@ -56,7 +56,16 @@ class Unacceptable(Exception):
     """Why a file is refused, as a public sentence."""
 
 
-def read(data: bytes, role: Role, bounds: Bounds) -> tuple[Format, PIL.Image.Image]:
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """An opened file. `flattened`: some of it was transparent, and is on white now."""
+
+    format: Format
+    image: PIL.Image.Image
+    flattened: bool
+
+
+def read(data: bytes, role: Role, bounds: Bounds) -> Reading:
     """Decode a file, upright: RGB on white in sRGB for an image, L (255 = edit, 0) for a mask.
 
     Raises:
@@ -71,9 +80,9 @@ def read(data: bytes, role: Role, bounds: Bounds) -> tuple[Format, PIL.Image.Ima
         _mend_key(image)
         image.load()
         orientation = _orientation(image)
-        picture = _mask(image) if role == "mask" else _flat(image)
+        picture, flattened = (_mask(image), False) if role == "mask" else _flat(image)
     turn = UPRIGHT.get(orientation)
-    return kind, picture.transpose(turn) if turn is not None else picture
+    return Reading(kind, picture.transpose(turn) if turn is not None else picture, flattened)
 
 
 def format_of(data: bytes) -> Format:
@@ -172,17 +181,18 @@ def _mask(image: PIL.Image.Image) -> PIL.Image.Image:
     return wanted.point([0] * 128 + [255] * 128)
 
 
-def _flat(image: PIL.Image.Image) -> PIL.Image.Image:
+def _flat(image: PIL.Image.Image) -> tuple[PIL.Image.Image, bool]:
+    """On white, and whether that made a difference."""
     profile: Any = image.info.get("icc_profile")
     colour, alpha = _layers(image)
     if isinstance(profile, bytes) and profile:
         colour = _srgb(colour, profile)
     colour = colour.convert("RGB") if colour.mode != "RGB" else colour
     if alpha is None:
-        return colour
+        return colour, False
     white = PIL.Image.new("RGB", colour.size, "white")
     white.paste(colour, mask=alpha)
-    return white
+    return white, True
 
 
 def _srgb(colour: PIL.Image.Image, profile: bytes) -> PIL.Image.Image:

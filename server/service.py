@@ -5,12 +5,13 @@ iterator of updates; the plain one keeps the last. Knows nothing of HTTP.
 """
 
 import asyncio
+import json
 import logging
 import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from models.contract import Cancelled, Failed, Fault, Finished, Image, Step
@@ -26,23 +27,26 @@ from server.errors import (
     Unprocessable,
     WorkerDied,
 )
-from server.intake import Draft, Notice, Order, resolve
-from server.pictures import Decoders, Picture, encode, paste_back, resized
+from server.intake import Draft, Notice, Order, alike, resolve
+from server.pictures import Decoders, Picture, cropped, encode, paste_back, resized
 from server.tables import LimitsTable
 
 log = logging.getLogger(__name__)
 
 ACCOUNT = "local"  # everybody, until there are keys
 SOFTWARE = "limner"
+PREPARING = 2  # requests whose uploads are in memory at full size, which may be 100 MB an image
 PREVIEW_SIDE = 256  # px; smaller previews are enlarged, for a client's page
 
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """The first update of every request: its id, and when it was taken on in unix seconds."""
+    """The first update of every request: its id, when it was taken on in unix seconds, and what
+    is known already of wishes that will not act."""
 
     id: str
     created: int
+    notices: tuple[Notice, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,31 +95,31 @@ Update: TypeAlias = Admitted | Progress | Painted | Missed | Result
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """The uploaded images, decoded: upright RGB, and the mask as L."""
+    """The uploaded images, decoded: upright RGB, the mask L; of surplus ones the size only."""
 
     images: tuple[Image, ...]
     mask: Image | None
-
-    @property
-    def sizes(self) -> tuple[Size, ...]:
-        """Of the images, in px."""
-        return tuple(Size(image.width, image.height) for image in self.images)
+    sizes: tuple[Size, ...]
+    notices: tuple[Notice, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """What a painted image is finished with: base and mask at the size of the delivered picture."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """An order with its images: at paint size for the worker, at output size for the finish."""
 
     order: Order
-    base: Image | None = None
+    sizes: tuple[Size, ...]  # of the images as uploaded
+    images: Sequence[Image] = ()
     mask: Image | None = None
+    base_outside: Image | None = None
+    mask_outside: Image | None = None
 
     def finish(self, painted: Image) -> Image:
         """The list of what happens after painting; later steps never see earlier images."""
         output = self.order.output
         image = resized(painted, output.width, output.height)
-        if self.base is not None and self.mask is not None:
-            image = paste_back(image, self.base, self.mask)
+        if self.base_outside is not None and self.mask_outside is not None:
+            image = paste_back(image, self.base_outside, self.mask_outside)
         return image
 
 
@@ -136,6 +140,15 @@ class Service:
         self._decoders = decoders
         self._dispatch = dispatch
         self._preview_steps = preview_steps
+        self._preparing = asyncio.Semaphore(PREPARING)
+
+    def expect(self, model: str, canvases: int) -> None:
+        """Refuse what could not be admitted now, before any work is done for it.
+
+        Raises:
+            Refusal: there is no such model, it cannot be served, or too much is waiting.
+        """
+        self._dispatch.expect(self.catalog.find(model).id, canvases)
 
     @asynccontextmanager
     async def paint(self, draft: Draft) -> AsyncGenerator[AsyncIterator[Update]]:
@@ -145,34 +158,45 @@ class Service:
             Refusal: it cannot be admitted; nothing has been started.
         """
         began = time.monotonic()
-        self._dispatch.expect(self.catalog.find(draft.model).id, draft.n)
-        inputs = await self._decode(draft)
-        order = self._resolve(draft, inputs)
-        images, mask, frame = await asyncio.to_thread(prepare, order, inputs)
-        ticket = self._dispatch.submit(order.job, ACCOUNT, images, mask)
+        self.expect(draft.model, draft.n)
+        prepared = await self._prepared(draft)
+        ticket = self._dispatch.submit(prepared.order.job, ACCOUNT, prepared.images, prepared.mask)
         try:
-            async with aclosing(self._updates(ticket, frame, inputs.sizes, began)) as updates:
+            async with aclosing(self._updates(ticket, prepared, began)) as updates:
                 yield updates
         finally:
             if ticket.open:
-                log.info("id=%s left with %d images unfinished", order.job.id, len(ticket.open))
+                job = prepared.order.job.id
+                log.info("id=%s left with %d images unfinished", job, len(ticket.open))
             self._dispatch.cancel(ticket)
 
+    async def _prepared(self, draft: Draft) -> Prepared:
+        """Decode, resolve, scale. Only in here do uploads exist at full size, and few at once."""
+        async with self._preparing:
+            inputs = await self._decode(draft)
+            order = self._resolve(draft, inputs)
+            return await asyncio.to_thread(prepare, order, inputs)
+
     async def _decode(self, draft: Draft) -> Inputs:
-        images = await asyncio.gather(
-            *(
-                self._decoders.image(data, param=f"images[{position}]")
-                for position, data in enumerate(draft.images)
-            )
-        )
+        wanted = self.catalog.find(draft.model).max_inputs
+        images: list[Image] = []
+        sizes: list[Size] = []
+        notices: list[Notice] = []
+        for position, data in enumerate(draft.images):
+            opened = await self._decoders.open(data, param=f"images[{position}]")
+            sizes.append(Size(opened.image.width, opened.image.height))
+            if position < wanted:
+                images.append(opened.image)
+                if opened.flattened:
+                    notices.append(Notice(f"images[{position}]", "transparency was put on white"))
         mask = await self._decoders.mask(draft.mask, param="mask") if draft.mask else None
         if mask and mask.pixels.count(0) == len(mask.pixels):
             raise BadMask("the mask marks nothing to be repainted", param="mask")
-        return Inputs(tuple(images), mask)
+        return Inputs(tuple(images), mask, tuple(sizes), tuple(notices))
 
     def _resolve(self, draft: Draft, inputs: Inputs) -> Order:
         mask = inputs.mask
-        return resolve(
+        order = resolve(
             draft,
             self.catalog,
             self.limits,
@@ -182,15 +206,17 @@ class Service:
             new_id=lambda: secrets.token_hex(16),
             preview_steps=self._preview_steps,
         )
+        return replace(order, notices=(*order.notices, *inputs.notices))
 
     async def _updates(
-        self, ticket: Ticket, frame: Frame, sizes: tuple[Size, ...], began: float
+        self, ticket: Ticket, prepared: Prepared, began: float
     ) -> AsyncGenerator[Update]:
+        order = prepared.order
         painted: list[Painted] = []
         missed: list[Missed] = []
         notes: dict[str, None] = {}  # ordered, and each only once
         seconds = 0.0
-        admitted = Admitted(ticket.job.id, int(time.time()))
+        admitted = Admitted(ticket.job.id, int(time.time()), order.notices)
         yield admitted
         async for event in ticket:
             match event:
@@ -199,7 +225,7 @@ class Service:
                 case Finished(_, index, image, spent, said):
                     seconds = max(seconds, spent)
                     notes |= dict.fromkeys(said)
-                    painted.append(await self._delivered(frame, index, image))
+                    painted.append(await self._delivered(prepared, index, image))
                     yield painted[-1]
                 case Failed(_, index, fault):
                     log.error("%s image %d failed: %s", ticket.job.id, index, fault)
@@ -212,33 +238,48 @@ class Service:
         result = Result(
             id=ticket.job.id,
             created=admitted.created,
-            order=frame.order,
+            order=order,
             painted=tuple(sorted(painted, key=lambda each: each.index)),
             missed=tuple(sorted(missed, key=lambda each: each.index)),
-            inputs=sizes,
-            notices=(*frame.order.notices, *(noticed(note) for note in notes)),
+            inputs=prepared.sizes,
+            notices=(*order.notices, *(noticed(note) for note in notes)),
             seconds={"queue": ticket.queued, "paint": seconds, "total": total},
         )
         audit(result)
         yield result
 
-    async def _delivered(self, frame: Frame, index: int, image: Image) -> Painted:
-        seed = frame.order.job.seeds[index]
-        finished = await asyncio.to_thread(frame.finish, image)
-        metadata = embedded(frame.order, seed) if frame.order.draft.embed_metadata else None
-        picture = await encode(finished, frame.order.draft.output_format, metadata=metadata)
+    async def _delivered(self, prepared: Prepared, index: int, image: Image) -> Painted:
+        order = prepared.order
+        seed = order.job.seeds[index]
+        finished = await asyncio.to_thread(prepared.finish, image)
+        metadata = embedded(order, seed) if order.draft.embed_metadata else None
+        picture = await encode(finished, order.draft.output_format, metadata=metadata)
         return Painted(index, seed, picture)
 
 
-def prepare(order: Order, inputs: Inputs) -> tuple[Sequence[Image], Image | None, Frame]:
-    """The inputs at paint size for the worker, and at output size for the finish."""
+def prepare(order: Order, inputs: Inputs) -> Prepared:
+    """Bring the images to the sizes they are needed at, cropping what has another shape."""
     job, output = order.job, order.output
-    images = [resized(image, job.width, job.height) for image in inputs.images[: job.inputs]]
+    order = replace(order, draft=replace(order.draft, images=(), mask=None))
+    used = [shaped(image, output) for image in inputs.images[: job.inputs]]
+    images = [resized(image, job.width, job.height) for image in used]
     if not job.masked or inputs.mask is None:
-        return images, None, Frame(order)
-    base = resized(inputs.images[0], output.width, output.height)
-    mask = resized(inputs.mask, output.width, output.height)
-    return images, resized(inputs.mask, job.width, job.height), Frame(order, base, mask)
+        return Prepared(order=order, sizes=inputs.sizes, images=images)
+    mask = shaped(inputs.mask, output)
+    return Prepared(
+        order=order,
+        sizes=inputs.sizes,
+        images=images,
+        mask=resized(mask, job.width, job.height),
+        base_outside=resized(used[0], output.width, output.height),
+        mask_outside=resized(mask, output.width, output.height),
+    )
+
+
+def shaped(image: Image, output: Size) -> Image:
+    """The part of an image that has the answer's shape."""
+    same = alike(Size(image.width, image.height), output)
+    return image if same else cropped(image, output.aspect)
 
 
 async def encode_preview(preview: Image) -> Picture:
@@ -249,17 +290,19 @@ async def encode_preview(preview: Image) -> Picture:
 
 
 def embedded(order: Order, seed: int) -> dict[str, str]:
-    """What is written into a picture when its client asked for it."""
+    """What is written into a picture when its client asked for it; the long texts last."""
     job = order.job
     return {
         "Software": SOFTWARE,
-        "prompt": order.draft.prompt,
-        "negative_prompt": order.draft.negative_prompt,
         "model": job.model,
         "seed": str(seed),
         "steps": str(job.steps),
         "guidance": f"{job.guidance:g}",
-        "size": f"{job.width}x{job.height}",
+        "strength": f"{job.strength:g}",
+        "size": str(order.output),
+        "paint_size": f"{job.width}x{job.height}",
+        "prompt": job.prompt,
+        "negative_prompt": job.negative_prompt,
     }
 
 
@@ -292,7 +335,7 @@ def audit(result: Result) -> None:
     log.info(
         "id=%s dialect=%s user=%s model=%s task=%s size=%dx%d steps=%d painted=%d/%d "
         "queue=%.3f paint=%.3f total=%.3f",
-        *(result.id, draft.dialect, (draft.user or "-").encode("unicode_escape").decode()),
+        *(result.id, draft.dialect, json.dumps(draft.user)),
         *(job.model, job.task, job.width, job.height, job.steps),
         *(len(result.painted), len(job.seeds)),
         *(result.seconds["queue"], result.seconds["paint"], result.seconds["total"]),

@@ -37,6 +37,10 @@ OURS = {"guidance": "guide_scale", "embed_metadata": "embed_exif_metadata"}
 class Service(Protocol):
     """What a dialect needs of `server.service`."""
 
+    def expect(self, model: str, canvases: int) -> None:
+        """Raises Refusal if a request for so many images could not be admitted now."""
+        ...
+
     def paint(self, draft: Draft) -> AbstractAsyncContextManager[AsyncIterator[Update]]:
         """Raises Refusal on entering; leaving the block early cancels what is unfinished."""
         ...
@@ -240,10 +244,11 @@ async def outcome(service: Service, draft: Draft) -> Result:
 
 async def _plain(service: Service, draft: Draft, as_file: bool) -> Response:
     result = await outcome(service, draft)
-    document = render(result)
     headers = web.warning_header(_named(result.notices))
     if not as_file:
-        return JsonAnswer(document, headers=headers)
+        return JsonAnswer(render(result), headers=headers)
+    if not result.painted:
+        raise result.missed[0].refusal
     first = result.painted[0]
     headers |= {"X-Limner-Seed": str(first.seed), "X-Limner-Id": result.id}
     return Response(first.picture.data, headers=headers, media_type=first.picture.mime)
@@ -254,11 +259,11 @@ def _streamed(service: Service, draft: Draft) -> Response:
         previews: dict[int, int] = {}
         same: Document = {}  # what every event says alike
         async with service.paint(draft) as updates:
-            await stream.open(web.warning_header(draft.ignored))
             async for update in updates:
                 match update:
-                    case Admitted(name, created):
+                    case Admitted(name, created, notices):
                         same = {"id": name, "created": created, "status": "processing"}
+                        await stream.open(web.warning_header(_named(notices)))
                     case Progress():
                         await stream.event(same | _progress(update, previews))
                     case Painted():
@@ -310,6 +315,9 @@ def build(service: Service, limits: LimitsTable) -> FastAPI:
 
     async def answer(request: Request, wire: type[Generate]) -> Response:
         shape = await web.read(request, wire, limits.body_bytes)
+        if shape.stream and request.scope["http_version"] == "1.0":
+            raise BadRequest("stream: HTTP/1.0 has no way to send events", param="stream")
+        service.expect(shape.model, shape.n or 1)  # before images are decoded for nothing
         draft = await to_draft(shape, limits)
         if shape.stream:
             return _streamed(service, draft)

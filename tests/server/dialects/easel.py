@@ -27,6 +27,9 @@ ASK = {"model": "sketch", "prompt": "a red circle"}
 EDIT = {**ASK, "images": [{"b64": URL}]}
 
 
+RESOLVED = Notice("guidance", "asked for 50, used 10")
+
+
 class Easel:
     """A service that paints by script: `misses` are the indexes that fail; it decodes nothing."""
 
@@ -35,11 +38,13 @@ class Easel:
         self.misses = misses
         self.breaks = breaks
 
+    def expect(self, model: str, canvases: int) -> None:
+        if model != "sketch":
+            raise UnknownModel("there is no such model", param="model")
+
     @asynccontextmanager
     async def paint(self, draft: Draft) -> AsyncIterator[AsyncIterator[Update]]:
         self.drafts.append(draft)
-        if draft.model != "sketch":
-            raise UnknownModel("there is no such model", param="model")
         for i, data in enumerate(draft.images):
             if not data.startswith(b"\x89PNG"):
                 raise BadImage("not a PNG, JPEG or WebP image", param=f"images[{i}]")
@@ -47,7 +52,7 @@ class Easel:
 
     async def _updates(self, draft: Draft) -> AsyncIterator[Update]:
         updates: list[Painted | Missed] = []
-        yield Admitted("img-1", 1_700_000_000)
+        yield Admitted("img-1", 1_700_000_000, (*draft.ignored, RESOLVED))
         for i in range(draft.n):
             for step in (1, 2):
                 preview = Picture(b"tiny", "webp", 32, 32) if step == 2 else None
@@ -70,7 +75,7 @@ def result_of(draft: Draft, updates: list[Painted | Missed]) -> Result:
         id="job", model="sketch", task="generate", prompt=draft.prompt, width=128, height=96,
         steps=12, guidance=3.0, seeds=tuple(range(draft.n)),
     )  # fmt: skip
-    notices = (*draft.ignored, Notice("guidance", "asked for 50, used 10"))
+    notices = (*draft.ignored, RESOLVED)
     return Result(
         id="img-1",
         created=1_700_000_000,
@@ -87,6 +92,9 @@ class Stand:
     """The service that the one app of these tests has; it holds an easel."""
 
     easel: Easel
+
+    def expect(self, model: str, canvases: int) -> None:
+        self.easel.expect(model, canvases)
 
     def paint(self, draft: Draft) -> AbstractAsyncContextManager[AsyncIterator[Update]]:
         return self.easel.paint(draft)

@@ -47,7 +47,7 @@ class SlowEasel(Easel):
 
     async def _slowly(self, draft: Draft) -> AsyncIterator[Update]:
         painted: list[Painted] = []
-        yield Admitted("img-1", 1)
+        yield Admitted("img-1", 1, ())
         for i in range(draft.n):
             for step in range(100 if draft.seed == 1 else 0):
                 await asyncio.sleep(STEP)
