@@ -11,7 +11,7 @@ import os
 import socket
 import sys
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from multiprocessing.context import ForkServerProcess
 
 from models.contract import WorkerSpec
@@ -59,7 +59,7 @@ def start(spec: WorkerSpec) -> tuple[ForkServerProcess, socket.socket]:
 
 
 @contextlib.contextmanager
-def bare_main() -> Iterator[None]:
+def bare_main() -> Generator[None]:
     """Hide the main module meanwhile: a child would run it again, and it is the server's."""
     main = sys.modules["__main__"]
     sys.modules["__main__"] = types.ModuleType("__main__")

@@ -1,5 +1,6 @@
 """The demo model's grammar and measures, on drawn originals; no torch, no weights."""
 
+from itertools import pairwise
 from random import Random
 
 import numpy as np
@@ -112,7 +113,7 @@ def test_objects_differ_in_colour_from_what_they_lie_on() -> None:
 
 def test_sizes_are_far_enough_apart_to_tell() -> None:
     diameters = sorted(SIZES.values())
-    assert all(large > 1.3 * small for small, large in zip(diameters, diameters[1:], strict=False))
+    assert all(large > 1.3 * small for small, large in pairwise(diameters))
     assert max(diameters) / 2 + MARGIN < SIDE / 2
 
 
