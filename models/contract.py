@@ -20,6 +20,16 @@ FaultKind: TypeAlias = Literal[
     "internal",  # anything else
 ]
 
+# Noise schedules of the families that let one be chosen.
+SCHEDULERS = (
+    "ddim",
+    "dpmpp_2m",
+    "dpmpp_2m_karras",
+    "euler",
+    "euler_karras",
+    "euler_ancestral",
+    "lcm",
+)
 CHANNELS = {"L": 1, "RGB": 3}
 
 
@@ -53,7 +63,7 @@ class ModelSpec(Value, frozen=True, kw_only=True):
     family: str
     path: str = ""  # a diffusers folder; empty for a family without weights
     dtype: Dtype = "auto"
-    scheduler: str = ""  # a name of `families.sd.SCHEDULERS`; empty: as the folder says
+    scheduler: str = ""  # one of SCHEDULERS; empty: as the folder says
     width: int  # paint size of the warm-up picture, px
     height: int
     max_batch: int = 4  # canvases per forward at the most

@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from models import launch
-from server import ops, web
+from server import gate, ops, web
 from server.backlog import Backlog
 from server.catalog import Catalog
 from server.config import Config, worker_spec
@@ -121,7 +121,8 @@ def build(
     server = parts.config.server
     public = urlsplit(server.public_url).hostname
     hosts = [*server.allowed_hosts, server.host, *([public] if public else [])]
-    return Journal(Guard(app, hosts=hosts, origins=server.allowed_origins))
+    origins = server.allowed_origins
+    return Journal(Guard(gate.cors(app, origins), hosts=hosts, origins=origins))
 
 
 def _lifespan(

@@ -100,11 +100,6 @@ class Catalog:
         by_style = {name_key(style.name): style for style in styles}
         return cls(offerings, styles, MappingProxyType(by_name), MappingProxyType(by_style))
 
-    @property
-    def default(self) -> Offering:
-        """The model for requests that may leave it out."""
-        return self.offerings[0]
-
     def find(self, name: str) -> Offering:
         """The model of this id or alias, whatever its case.
 

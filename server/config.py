@@ -11,14 +11,14 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias, TypeGuard
+from typing import Any, TypeAlias, TypeGuard, get_origin
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from models.contract import ModelSpec, WorkerSpec
-from server.mistakes import LISTS, explain, is_sequel
+from server.mistakes import LISTS, TABLES, explain, is_sequel
 from server.tables import DEMO, Config, ModelTable
 
 __all__ = ["Config", "ConfigError", "default_path", "load", "model_spec", "worker_spec"]
@@ -224,18 +224,19 @@ def _environment() -> Mapping[str, Tree]:
             f"environment: a table as a whole, like {PREFIX}SERVER, must be JSON"
         ) from None
     return {
-        table: {key: _listed(f"[{table}] {key}", value) for key, value in keys.items()}
+        table: {key: _listed(table, key, value) for key, value in keys.items()}
         for table, keys in given.items()
     }
 
 
-def _listed(label: str, value: object) -> object:
+def _listed(table: str, key: str, value: object) -> object:
     """A list written as JSON, decoded; anything else as it is."""
-    if not isinstance(value, str) or not value.startswith("["):
+    field = TABLES[(table,)].model_fields.get(key)
+    if not field or get_origin(field.annotation) is not tuple or not isinstance(value, str):
         return value
     try:
         return json.loads(value)
     except ValueError:
         raise ConfigError(
-            f"environment: {label}: must be a list as JSON, not {value!r:.60}"
+            f"environment: [{table}] {key}: must be a list as JSON, not {value!r:.60}"
         ) from None

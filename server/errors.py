@@ -8,6 +8,7 @@
     ├─ NotFound               not_found               404  no such route
     │   └─ UnknownModel       model_not_found         404
     ├─ MethodNotAllowed       method_not_allowed      405
+    ├─ TooSlow                request_timeout         408  the body did not arrive in time
     ├─ TooLarge               payload_too_large       413  body over the limit
     ├─ UnsupportedMedia       unsupported_media_type  415
     ├─ Unprocessable          unsupported             422  understood, but no loaded model does it
@@ -67,6 +68,10 @@ class UnknownModel(NotFound):
 
 class MethodNotAllowed(Refusal):
     code, status = "method_not_allowed", 405
+
+
+class TooSlow(Refusal):
+    code, status = "request_timeout", 408
 
 
 class TooLarge(Refusal):

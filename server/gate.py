@@ -9,13 +9,15 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 log = logging.getLogger(__name__)
 
 PROBES = frozenset({"/healthz", "/readyz"})  # asked by address, not by name; they tell no secrets
+EXPOSED = ("X-Limner-Warnings", "X-Limner-Seed", "X-Limner-Id", "X-Request-Id")
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _NAME = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+?)\.?(:[0-9]{1,5})?")
 _ORIGIN = re.compile(r"https?://(?P<host>[^/?#@]+)", re.IGNORECASE)
@@ -99,6 +101,8 @@ class Guard:
 
     def complaint(self, hosts: list[str], origins: list[str]) -> str | None:
         """Why a request with these headers is refused; None if it is not."""
+        if not hosts:
+            return "the Host header is missing"
         host = _name(hosts[0]) if len(hosts) == 1 else None
         if host is None or not self._is_ours(host):
             return "this Host is not allowed; see allowed_hosts in the configuration"
@@ -119,6 +123,22 @@ class Guard:
         name = _name(match["host"]) if match else None
         # Under "*" any Host is ours, which must not make any page ours.
         return name is not None and (name == host or name in self._hosts or _is_loopback(name))
+
+
+def cors(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
+    """The application, telling browsers that pages of exactly these origins may read its answers.
+
+    Belongs inside the guard, which refuses what browsers would merely not show to the page.
+    """
+    if not origins:
+        return app
+    return CORSMiddleware(
+        app,
+        allow_origins=origins,
+        allow_methods=("GET", "POST"),
+        allow_headers=("*",),
+        expose_headers=EXPOSED,
+    )
 
 
 def _name(host: str) -> str | None:

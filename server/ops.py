@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from fastapi import APIRouter
+from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 
@@ -20,27 +21,35 @@ class Readiness:
 
 
 def build(readiness: Callable[[], Readiness]) -> APIRouter:
-    """`GET /healthz`: 200 while the process answers. `GET /readyz`: 200, or 503 with reasons."""
+    """`GET /healthz`: 200 while the process answers. `GET /readyz`: 200, or 503 with reasons.
+
+    `HEAD` is answered alike, without the body: load balancers ask that way.
+    """
     router = APIRouter(tags=["operation"])
 
+    @router.head("/healthz", include_in_schema=False)
     @router.get("/healthz")
-    async def healthz() -> JSONResponse:  # pyright: ignore[reportUnusedFunction]
+    async def healthz(request: Request) -> JSONResponse:  # pyright: ignore[reportUnusedFunction]
         """The process answers. Says nothing of models."""
-        return _fresh({"status": "alive"}, 200)
+        return _fresh(request, {"status": "alive"}, 200)
 
+    @router.head("/readyz", include_in_schema=False)
     @router.get("/readyz", responses={503: {"description": "Not now; the body says why."}})
-    async def readyz() -> JSONResponse:  # pyright: ignore[reportUnusedFunction]
+    async def readyz(request: Request) -> JSONResponse:  # pyright: ignore[reportUnusedFunction]
         """A worker painted its first step and takes work."""
         state = readiness()
         if state.ready:
-            return _fresh({"status": "ready"}, 200)
-        return _fresh({"status": "not ready", "reasons": list(state.reasons)}, 503)
+            return _fresh(request, {"status": "ready"}, 200)
+        return _fresh(request, {"status": "not ready", "reasons": list(state.reasons)}, 503)
 
     return router
 
 
-def _fresh(body: dict[str, object], status: int) -> JSONResponse:
+def _fresh(request: Request, body: dict[str, object], status: int) -> JSONResponse:
     headers = {"Cache-Control": "no-store"}
     if status == 503:
         headers["Retry-After"] = "1"
-    return JSONResponse(body, status, headers=headers)
+    answer = JSONResponse(body, status, headers=headers)
+    if request.method == "HEAD":
+        answer.body = b""  # Content-Length stays that of GET
+    return answer

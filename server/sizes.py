@@ -16,7 +16,7 @@ STEP = 8  # px; sizes that follow from an area are multiples of it
 TIERS = {"1K": 1024, "2K": 2048, "4K": 4096}  # px; the side of the square with the tier's area
 
 _SIZE = re.compile(r"(\d{1,5})x(\d{1,5})", re.IGNORECASE | re.ASCII)
-_RATIO = re.compile(r"(\d{1,5}(?:\.\d{1,3})?):(\d{1,5}(?:\.\d{1,3})?)", re.ASCII)
+_RATIO = re.compile(r"(\d{1,5}):(\d{1,5})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class Wish:
 
     width: int | None = None
     height: int | None = None
-    aspect_ratio: str | None = None  # "16:9"; "auto" is no wish
+    aspect_ratio: str | None = None  # "16:9"
     resolution: str | None = None  # a key of TIERS
     base: Size | None = None
 
@@ -103,19 +103,26 @@ def plan_sizes(sizing: Sizing, wish: Wish, output_pixels: int) -> SizePlan:
         output = _explicit(sizing, wish, ratio)
     else:
         param = _param(wish, ratio, tier)
-        area = tier * tier if tier else min((wish.base or sizing.default).area, output_pixels)
-        output = _from_area(wish.base or sizing.default, ratio, area, tier)
+        like = wish.base or sizing.default
+        area = tier * tier if tier else _possible(like.area, ratio or like.aspect, output_pixels)
+        output = _from_area(like, ratio, area, tier)
     notices = _overruled(wish, ratio, tier, output)
-    if param == "images":
+    if wish.base and ratio is None and param in ("images", "resolution"):
         output, wanted = within_limits(output, output_pixels), output
         if output != wanted:
             notices.append(Notice(param, f"{wanted} is outside the limits; answered at {output}"))
     _check(output, param, output_pixels)
     paint = paint_size(sizing, output)
-    if paint != output:
+    if wish != Wish() and not _alike(paint, output, sizing.multiple):
         verb = "enlarged" if output.area > paint.area else "reduced"
         notices.append(Notice(param, f"painted at {paint} and {verb} to {output} (Lanczos)"))
     return SizePlan(paint=paint, output=output, notices=tuple(notices))
+
+
+def _alike(paint: Size, output: Size, multiple: int) -> bool:
+    """Whether they differ by no more than rounding to the multiple."""
+    apart = (abs(a - b) for a, b in zip(_sides(paint), _sides(output), strict=True))
+    return all(difference < multiple for difference in apart)
 
 
 def paint_size(sizing: Sizing, output: Size) -> Size:
@@ -178,21 +185,21 @@ def _around(side: float, multiple: int) -> set[int]:
 
 
 def _ratio(text: str | None) -> float | None:
-    if text is None or text.strip().lower() in ("", "auto"):
+    if text is None:
         return None
-    found = _RATIO.fullmatch(text.strip())
-    if not found or not float(found[1]) or not float(found[2]):
+    found = _RATIO.fullmatch(text)
+    if not found or not int(found[1]) or not int(found[2]):
         raise BadRequest(
-            f'aspect_ratio must be two positive numbers like "16:9", not {text!r:.40}',
+            f'aspect_ratio must be two positive whole numbers like "16:9", not {text!r:.40}',
             param="aspect_ratio",
         )
-    return float(found[1]) / float(found[2])
+    return int(found[1]) / int(found[2])
 
 
 def _tier(text: str | None) -> int | None:
-    if text is None or text.strip().lower() in ("", "auto"):
+    if text is None:
         return None
-    side = TIERS.get(text.strip().upper())
+    side = TIERS.get(text)
     if side is None:
         allowed = ", ".join(TIERS)
         raise BadRequest(
@@ -203,11 +210,11 @@ def _tier(text: str | None) -> int | None:
 
 def _param(wish: Wish, ratio: float | None, tier: int | None) -> str:
     """The field that a size without explicit sides comes from."""
-    if ratio is None and wish.base is not None:
-        return "images"
     if tier is not None:
         return "resolution"
-    return "width" if ratio is None else "aspect_ratio"
+    if ratio is not None:
+        return "aspect_ratio"
+    return "width" if wish.base is None else "images"
 
 
 def _explicit(sizing: Sizing, wish: Wish, ratio: float | None) -> Size:
@@ -224,6 +231,13 @@ def _explicit(sizing: Sizing, wish: Wish, ratio: float | None) -> Size:
     if wish.height is None:
         return Size(wish.width, max(1, round(wish.width / aspect)))
     return Size(wish.width, wish.height)
+
+
+def _possible(area: int, aspect: float, output_pixels: int) -> int:
+    """The area nearest to this one that a deliverable picture of the aspect can have."""
+    stretch = max(aspect, 1 / aspect)
+    high = min(int(MAX_SIDE**2 / stretch), output_pixels)
+    return max(min(area, high), math.ceil(MIN_SIDE**2 * stretch))
 
 
 def _from_area(like: Size, ratio: float | None, area: int, tier: int | None) -> Size:

@@ -4,6 +4,7 @@ Right by construction, each by itself and all together. Knows nothing of files o
 """
 
 import ipaddress
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
@@ -21,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from models.contract import Dtype, Task
+from models.contract import SCHEDULERS, Dtype, Task
 from server.sizes import MAX_SIDE, MIN_SIDE, Size, Sizing
 
 TASKS: tuple[Task, ...] = ("generate", "edit", "inpaint")
@@ -45,6 +46,33 @@ def _url(text: str) -> str:
     return text.rstrip("/")
 
 
+def _bare_host(host: str) -> str:
+    return host[1:-1] if host.startswith("[") and host.endswith("]") else host
+
+
+def _host_name(host: str) -> str:
+    if host == "*" or re.fullmatch(r"[A-Za-z0-9_.-]{1,253}", host) or _is_address(host.strip("[]")):
+        return host
+    raise ValueError('must be a name like "paint.lan", without scheme or port')
+
+
+def _origin(text: str) -> str:
+    found = re.fullmatch(
+        r"(https?://([A-Za-z0-9_.-]+|\[[0-9a-f:.]+\]))(:[0-9]{1,5})?", text.lower()
+    )
+    if not found:
+        raise ValueError('must be like "https://app.example:3000", without a path')
+    # Browsers leave a scheme's own port out, and what they say is compared letter by letter.
+    usual = {"http": ":80", "https": ":443"}[found[1].partition(":")[0]]
+    return found[1] + (found[3] if found[3] and found[3] != usual else "")
+
+
+def _template(text: str) -> str:
+    if text.count("{prompt}") != 1:
+        raise ValueError("must hold {prompt} exactly once")
+    return text
+
+
 def _ordered(low_high: tuple[float, float]) -> tuple[float, float]:
     if low_high[0] > low_high[1]:
         raise ValueError("must name the lower end first")
@@ -55,6 +83,13 @@ def _model_path(text: str) -> str:
     if text.startswith(DEMO) and not text.removeprefix(DEMO).isidentifier():
         raise ValueError(f'must name a model that ships with limner, like "{DEMO}sketch"')
     return str(_at_home(Path(text))) if text.startswith("~") else text
+
+
+def _is_address(host: str) -> bool:
+    try:
+        return bool(ipaddress.ip_address(host))
+    except ValueError:
+        return False
 
 
 def _is_loopback(host: str) -> bool:
@@ -72,6 +107,8 @@ def name_key(name: str) -> str:
 AnySize: TypeAlias = Annotated[Size, PlainValidator(_size)]
 Folder: TypeAlias = Annotated[Path, AfterValidator(_at_home)]
 Url: TypeAlias = Annotated[str, AfterValidator(_url)]
+HostName: TypeAlias = Annotated[str, AfterValidator(_host_name)]
+Origin: TypeAlias = Annotated[str, AfterValidator(_origin)]
 Slug: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 Name: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,128}$")]
 Device: TypeAlias = Annotated[str, StringConstraints(pattern=r"^(auto|cpu|cuda|cuda:[0-9]{1,3})$")]
@@ -89,19 +126,14 @@ class Table(BaseModel):
 class ServerTable(Table):
     """`[server]`"""
 
-    host: str = "127.0.0.1"
+    host: Annotated[str, AfterValidator(_bare_host)] = "127.0.0.1"
     port: int = Field(default=8484, ge=0, le=65535)
     public_url: Url = ""
     data_dir: Folder = Field(default=Path("~/.local/share/limner"), validate_default=True)
-    allowed_hosts: tuple[str, ...] = ()
-    allowed_origins: tuple[str, ...] = ()
+    allowed_hosts: tuple[HostName, ...] = ()
+    allowed_origins: tuple[Origin, ...] = ()
     grace_seconds: float = Field(default=30, ge=0, allow_inf_nan=False)
     insecure_open: bool = Field(default=False, validate_default=True)
-
-    @property
-    def loopback(self) -> bool:
-        """Whether only this machine can reach the server."""
-        return _is_loopback(self.host)
 
     @field_validator("insecure_open")
     @classmethod
@@ -204,6 +236,10 @@ class ModelTable(Table):
     def _problems(self) -> Iterator[str]:
         if (self.family == "toy") != (not self.path):
             yield "path is required" if not self.path else "path must be left out: toy has none"
+        if self.family != "sd" and self.scheduler:
+            yield "scheduler must be left out: only the family sd has a choice"
+        elif self.scheduler and self.scheduler not in SCHEDULERS:
+            yield f"scheduler must be one of {', '.join(SCHEDULERS)}, not {self.scheduler!r:.60}"
         if any(side % self.multiple for size in self.native for side in (size.width, size.height)):
             yield f"native: every side must be a multiple of {self.multiple}"
         sizing = self.sizing
@@ -232,7 +268,7 @@ class StyleTable(Table):
     """`[[style]]`"""
 
     name: str = Field(min_length=1, max_length=64)
-    prompt: str = Field(pattern=r"\{prompt\}")
+    prompt: Annotated[str, AfterValidator(_template)]
     negative_prompt: str = ""
 
 

@@ -4,6 +4,7 @@ The framework stays in here and in the dialects. Knows no dialect: each brings i
 one function that renders a `Refusal`.
 """
 
+import asyncio
 import json
 import logging
 import re
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar, cast
 
 import msgspec
+import numpy as np
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
@@ -29,6 +31,7 @@ from server.errors import (
     NotFound,
     Refusal,
     TooLarge,
+    TooSlow,
     Unavailable,
     UnsupportedMedia,
 )
@@ -42,6 +45,17 @@ ECHO_CHARS = 50  # of what a client sent
 HEADER_BYTES = 2048
 WARNINGS = "X-Limner-Warnings"
 
+BODY_SECONDS = 10  # a body has these to arrive, and one more for every BODY_RATE bytes of it
+BODY_RATE = 65536
+MAX_VALUES = 20_000  # in a body; as an object, each takes tens of times its bytes
+CHUNK = 2**20  # bytes that are looked at in one go, and decoded without a thread
+
+_NOT_MARKS = bytes({*range(256)} - {*b",:[{"})
+_OUTSIDE, _QUOTE = 1, 2
+_CODES = bytes(_OUTSIDE if c in b",:[{" else _QUOTE if c == ord('"') else 0 for c in range(256))
+_KEY = re.compile(rb'"([^"\\\x00-\x1f]{1,200})"\s*:')
+_HALF_PAIR = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?=[^\\]|\\[^u])")
+
 ShapeT = TypeVar("ShapeT", bound=BaseModel)
 Render: TypeAlias = Callable[[Refusal], Response]
 
@@ -53,10 +67,13 @@ async def read(request: Request, shape: type[ShapeT], limit: int) -> ShapeT:
     """The JSON body of a request as a `shape`. `limit` is in bytes.
 
     Raises:
-        UnsupportedMedia, TooLarge, BadRequest: with the field at fault named.
+        UnsupportedMedia, TooLarge, TooSlow, BadRequest: with the field at fault named.
     """
     _expect_json(request)
-    return parse(await body(request, limit), shape)
+    text = await body(request, limit)
+    if len(text) <= CHUNK:
+        return parse(text, shape)
+    return await asyncio.to_thread(parse, text, shape)
 
 
 def _expect_json(request: Request) -> None:
@@ -72,15 +89,21 @@ async def body(request: Request, limit: int) -> bytearray:
 
     Raises:
         TooLarge: at once if Content-Length says so.
+        TooSlow: it trickles in.
     """
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and (len(declared) > 18 or int(declared) > limit):
         raise _too_large(limit)
+    expected = int(declared) if declared.isdecimal() else limit
     held = bytearray()
-    async for chunk in request.stream():
-        if len(held) + len(chunk) > limit:
-            raise _too_large(limit)
-        held += chunk
+    try:
+        async with asyncio.timeout(BODY_SECONDS + expected / BODY_RATE):
+            async for chunk in request.stream():
+                if len(held) + len(chunk) > limit:
+                    raise _too_large(limit)
+                held += chunk
+    except TimeoutError:
+        raise TooSlow(f"the body did not arrive in time; {len(held)} bytes did") from None
     return held  # a copy as bytes would cost more than reading the JSON
 
 
@@ -94,10 +117,12 @@ def parse(text: bytes | bytearray, shape: type[ShapeT]) -> ShapeT:
     Raises:
         BadRequest: with the field at fault named and what is allowed there.
     """
+    if crowded(text):
+        raise BadRequest("the body has too many values")
     try:
         value = msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadRequest(f"the body is not valid JSON: {_reason(error)}") from error
+        raise BadRequest(f"the body is not valid JSON{_reason(error, text)}") from error
     except RecursionError as error:
         raise BadRequest("the body is not valid JSON: it nests too deep") from error
     if not isinstance(value, dict):
@@ -108,11 +133,54 @@ def parse(text: bytes | bytearray, shape: type[ShapeT]) -> ShapeT:
         raise bad_request(error.errors(include_url=False, include_input=False)) from None
 
 
-def _reason(error: Exception) -> str:
+def crowded(text: bytes | bytearray) -> bool:
+    """Whether it holds more than `MAX_VALUES` JSON values and keys.
+
+    Exact up to the first byte that is not JSON, and nobody reads on from there.
+    """
+    # Base64 has none of these marks, so that a body full of pictures is settled here.
+    if len(text.translate(None, _NOT_MARKS)) <= MAX_VALUES:
+        return False
+    marks, inside, escaped = 0, False, False
+    for start in range(0, len(text), CHUNK):
+        chunk = text[start + escaped : start + CHUNK]
+        if b"\\" in chunk:
+            chunk = chunk.replace(b"\\\\", b"").replace(b'\\"', b"")
+        escaped = chunk.endswith(b"\\")
+        codes = np.frombuffer(chunk.translate(_CODES), np.uint8)
+        # The parity of the quotes so far; uint8 wraps around at an even number.
+        quoted = (np.cumsum(codes == _QUOTE, dtype=np.uint8) + np.uint8(inside)) & 1
+        marks += np.count_nonzero((codes == _OUTSIDE) & (quoted == 0))
+        if marks > MAX_VALUES:
+            return True
+        inside = bool(quoted[-1]) if len(quoted) else inside
+    return False
+
+
+def _reason(error: Exception, text: bytes | bytearray) -> str:
+    """What is wrong, and near which key if that can be told."""
     if isinstance(error, UnicodeDecodeError):
-        return f"not UTF-8 at byte {error.start}"
+        found = text.find(error.object[: error.end])  # not there if the string has escapes
+        return _near(text, found + error.start if found >= 0 else 0) + "a string is not UTF-8"
     # The path that msgspec adds leaves the keys out, so it helps nobody.
-    return str(error).partition(" - at ")[0].removeprefix("JSON is malformed: ")
+    said = str(error).partition(" - at ")[0].removeprefix("JSON is malformed: ")
+    told = re.search(r"\(byte (\d+)\)", said)
+    at = int(told[1]) if told else 0
+    if said.endswith("truncated") and (half := _HALF_PAIR.search(text, max(0, len(text) - 16))):
+        said, at = "surrogate", half.start()
+    if "surrogate" in said:
+        said = "a string holds half of a surrogate pair"
+    elif re.match(rb"nan|inf", text[at : at + 3], re.IGNORECASE):
+        said = "NaN and Infinity are not JSON"
+    return _near(text, at) + said
+
+
+def _near(text: bytes | bytearray, at: int) -> str:
+    """Between the head of a message and its reason: the last key before byte `at`."""
+    keys = _KEY.findall(text[max(0, at - CHUNK // 4) : at])
+    if not keys:
+        return ": "
+    return f' near "{clipped(keys[-1].decode("utf-8", "replace"), ECHO_CHARS)}": '
 
 
 def bad_request(mistakes: Sequence[ErrorDetails]) -> BadRequest:
@@ -167,6 +235,8 @@ def refuse(refusal: Refusal, document: Mapping[str, Any]) -> Response:
     answer = Response(
         json.dumps(document), refusal.status, {"Cache-Control": "no-store"}, "application/json"
     )
+    if isinstance(refusal, TooSlow):
+        answer.headers["Connection"] = "close"  # what is left of the body is no next request
     if refusal.retry_after is not None:
         answer.headers["Retry-After"] = str(refusal.retry_after)
     return answer

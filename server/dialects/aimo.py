@@ -281,6 +281,7 @@ ERRORS = {
     400: "A field is missing, malformed or out of range, or an image is none.",
     403: "Host or Origin is not allowed.",
     404: "There is no such model.",
+    408: "The body did not arrive in time.",
     413: "The body, or an image in it, is too large.",
     415: "The body is not JSON.",
     422: "No model that is set up can do this.",

@@ -14,6 +14,7 @@ from diffusers import (
 )
 from PIL import Image as Pillow
 
+from models.contract import SCHEDULERS as NAMES
 from models.contract import AnyEvent, Cancelled, Finished, Image, Job, ModelSpec, Step
 from models.families import sd
 from models.studio import Studio
@@ -146,6 +147,10 @@ def strangers() -> Iterator[Job]:
 
 def close(a: np.ndarray, b: np.ndarray) -> None:
     assert np.abs(a.astype(int) - b.astype(int)).max() <= 1
+
+
+def test_the_contract_names_the_schedulers():
+    assert set(NAMES) == sd.SCHEDULERS.keys()
 
 
 @pytest.mark.parametrize("scheduler", ["", *sd.SCHEDULERS])

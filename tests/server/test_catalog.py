@@ -13,6 +13,7 @@ from server.errors import BadRequest, UnknownModel
 from server.sizes import (
     MAX_SIDE,
     MIN_SIDE,
+    STEP,
     Size,
     Sizing,
     Wish,
@@ -56,8 +57,8 @@ def test_documented_slug_leads_to_the_shipped_model(demo, slug):
 
 
 def test_an_offering_knows_its_aliases(demo):
-    assert demo.default is demo.find("sketch")
-    assert {"dall-e-3", "flux-pro", "qwen-edit"} <= {*demo.default.aliases}
+    assert demo.find("sketch") is demo.offerings[0]
+    assert {"dall-e-3", "flux-pro", "qwen-edit"} <= {*demo.offerings[0].aliases}
 
 
 @pytest.mark.parametrize("name", ["", "skech", "\ud800", "x" * 10_000, "sketch\n"[:6] + "é"])
@@ -92,7 +93,7 @@ def test_a_catalog_cannot_be_changed(demo):
     with pytest.raises(AttributeError):
         demo.styles = ()
     with pytest.raises(TypeError):
-        demo._by_name["x"] = demo.default
+        demo._by_name["x"] = demo.offerings[0]
 
 
 # -- Sizes: examples ------------------------------------------------------------------------------
@@ -115,9 +116,10 @@ def plan(sizing=SKETCH, limit=LIMIT, **wish):
         ({"width": 300, "base": Size(640, 480)}, "300x225", "128x96"),
         ({"width": 300, "height": 300, "aspect_ratio": "3:2"}, "300x300", "128x128"),
         ({"aspect_ratio": "16:9"}, "680x384", "160x96"),
-        ({"aspect_ratio": "auto"}, "512x512", "128x128"),
+        ({"aspect_ratio": "1:100"}, "64x6400", "32x768"),
+        ({"base": Size(20, 30), "aspect_ratio": "16:9"}, "112x64", "128x64"),
         ({"resolution": "1K"}, "1024x1024", "128x128"),
-        ({"resolution": "2k", "aspect_ratio": "16:9"}, "2728x1536", "160x96"),
+        ({"resolution": "2K", "aspect_ratio": "16:9"}, "2728x1536", "160x96"),
         ({"resolution": "4K", "aspect_ratio": "21:9"}, "6256x2680", "224x96"),
         ({"resolution": "1K", "base": Size(640, 480)}, "1176x880", "128x96"),
         ({"base": Size(640, 480)}, "640x480", "128x96"),
@@ -131,6 +133,15 @@ def plan(sizing=SKETCH, limit=LIMIT, **wish):
 def test_sizes_of_the_shipped_model(wish, output, paint):
     settled = plan(**wish)
     assert (str(settled.output), str(settled.paint)) == (output, paint)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "output"),
+    [("1:1", "64x64"), ("16:9", "112x64"), ("9:16", "64x112"), ("64:1", "4096x64")],
+)
+def test_a_ratio_of_a_small_default_is_enlarged_until_it_fits(ratio, output):
+    small = Sizing(native=(Size(64, 64),), multiple=8, max_pixels=65536, default=Size(64, 64))
+    assert str(plan(small, aspect_ratio=ratio).output) == output
 
 
 @pytest.mark.parametrize(
@@ -153,13 +164,18 @@ def test_sizes_of_a_large_model(output, paint):
 @pytest.mark.parametrize(
     ("wish", "said"),
     [
-        ({}, [("width", "painted at 128x128 and enlarged to 512x512 (Lanczos)")]),
+        ({}, []),
+        ({"width": 512}, [("width", "painted at 128x128 and enlarged to 512x512 (Lanczos)")]),
         ({"width": 128, "height": 128}, []),
-        ({"width": 100, "height": 100}, [("width", "painted at 128x128 and reduced to 100x100")]),
+        ({"width": 64, "height": 64}, [("width", "painted at 128x128 and reduced to 64x64")]),
+        ({"width": 97, "height": 128}, []),  # rounded to the multiple, and nobody sees it
         ({"height": 512}, [("height", "enlarged")]),
         ({"resolution": "1K"}, [("resolution", "enlarged")]),
         ({"aspect_ratio": "1:2"}, [("aspect_ratio", "enlarged")]),
         ({"base": Size(512, 512)}, [("images", "enlarged")]),
+        ({"base": Size(512, 512), "resolution": "1K"}, [("resolution", "enlarged to 1024x1024")]),
+        ({"base": Size(512, 512), "aspect_ratio": "1:2"}, [("aspect_ratio", "enlarged")]),
+        ({"base": Size(100, 120)}, []),
         ({"base": Size(8, 8)}, [("images", "answered at 64x64"), ("images", "reduced to 64x64")]),
         ({"width": 128, "height": 128, "resolution": "1K"}, [("resolution", "not used")]),
         ({"width": 128, "height": 128, "aspect_ratio": "2:1"}, [("aspect_ratio", "not used")]),
@@ -186,7 +202,9 @@ def test_what_is_said_about_sizes(wish, said):
         ("aspect_ratio", {"aspect_ratio": "16x9"}),
         ("aspect_ratio", {"aspect_ratio": "0:1"}),
         ("aspect_ratio", {"aspect_ratio": "1:" + "9" * 5000}),
-        ("aspect_ratio", {"aspect_ratio": "1:100"}),
+        ("aspect_ratio", {"aspect_ratio": "1:200"}),
+        ("aspect_ratio", {"aspect_ratio": "1.5:1"}),
+        ("resolution", {"aspect_ratio": "1:100", "resolution": "1K"}),
         ("aspect_ratio", {"aspect_ratio": "१:२"}),
         ("resolution", {"resolution": "8K"}),
         ("resolution", {"resolution": "4K", "limit": 2**20}),
@@ -261,7 +279,9 @@ def test_painting_keeps_the_aspect_within_rounding(sizing, output):
 def test_an_explicit_size_is_answered_as_asked_and_again(sizing, output):
     settled = plan(sizing, width=output.width, height=output.height)
     assert settled.output == output
-    assert (settled.paint != settled.output) == (len(settled.notices) == 1)
+    paint, apart = settled.paint, sizing.multiple
+    differs = abs(paint.width - output.width) >= apart or abs(paint.height - output.height) >= apart
+    assert differs == (len(settled.notices) == 1)
     assert plan(sizing, width=settled.output.width, height=settled.output.height) == settled
 
 
@@ -287,6 +307,12 @@ def test_an_edit_is_always_answered(sizing, base):
     sides = base.width, base.height
     fits = min(sides) >= MIN_SIDE and max(sides) <= MAX_SIDE and base.area <= LIMIT
     assert output == base or not fits
+
+
+@given(sizings(), st.integers(1, 64), st.integers(1, 64), st.none() | any_size)
+def test_a_ratio_alone_is_always_answered(sizing, across, down, base):
+    output = plan(sizing, aspect_ratio=f"{across}:{down}", base=base).output
+    assert abs(math.log(output.aspect / (across / down))) < math.log((MIN_SIDE + STEP) / MIN_SIDE)
 
 
 @given(any_size, st.integers(MIN_SIDE * MAX_SIDE, LIMIT))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from models.contract import ModelSpec
+from models.contract import SCHEDULERS, ModelSpec
 from server.config import ConfigError, default_path, load, model_spec, worker_spec
 from server.sizes import Size
 from server.tables import (
@@ -58,7 +58,7 @@ def complaint(path, overrides=None):
 def test_shipped_config_loads(name):
     config = load(ROOT / f"configs/{name}.toml")
     assert len(config.style) >= 20
-    assert config.server.loopback
+    assert not config.server.insecure_open  # so it is only reached from this machine
 
 
 def test_every_shipped_config_is_tested():
@@ -138,6 +138,37 @@ def test_variables_reach_every_table_and_lists(write, monkeypatch):
     assert config.limits.decode_seconds == 0.5
 
 
+def test_only_lists_are_written_as_json(write, monkeypatch):
+    monkeypatch.setenv("LIMNER_SERVER__HOST", "[::1]")
+    assert load(write(TOY)).server.host == "::1"
+
+
+def test_hosts_and_origins_as_browsers_send_them(write):
+    hosts = ["*", "paint.lan", "10.0.0.7", "[fd00::7]", "fd00::7"]
+    origins = [
+        "HTTP://Localhost:3000",
+        "https://app.example:443",
+        "http://[::1]:80",
+        "http://b:443",
+    ]
+    table = (
+        f"[server]\nallowed_hosts = {json.dumps(hosts)}\nallowed_origins = {json.dumps(origins)}\n"
+    )
+    server = load(write(table + TOY)).server
+    assert server.allowed_hosts == tuple(hosts)
+    assert server.allowed_origins == (
+        "http://localhost:3000",
+        "https://app.example",
+        "http://[::1]",
+        "http://b:443",
+    )
+
+
+def test_the_page_names_the_schedulers():
+    row = next(line for line in DOCS.splitlines() if line.startswith("| `scheduler`"))
+    assert {*re.findall(r"`(\w+)`", row)} == {"scheduler", "sd", *SCHEDULERS}
+
+
 def test_variables_of_container_platforms_are_left_alone(write, monkeypatch):
     monkeypatch.setenv("LIMNER_PORT", "tcp://10.0.0.1:8484")
     monkeypatch.setenv("LIMNER_SERVICE_HOST", "10.0.0.1")
@@ -171,9 +202,9 @@ def test_a_server_is_open_only_if_that_is_meant(write):
     host = {"host": "0.0.0.0"}
     assert "insecure_open: must be true" in complaint(write(TOY), {"server": host})
     config = load(write(TOY), {"server": {**host, "insecure_open": True}})
-    assert not config.server.loopback
+    assert config.server.host == "0.0.0.0"
     for name in ("localhost", "127.0.0.9", "::1"):
-        assert load(write(TOY), {"server": {"host": name}}).server.loopback
+        assert not load(write(TOY), {"server": {"host": name}}).server.insecure_open
 
 
 # -- What is refused -------------------------------------------------------------------------------
@@ -232,6 +263,29 @@ MISTAKES = {
     "style twice": (
         TOY + STYLE.format("Pop Art", "{prompt}") + STYLE.format("pop-art", "{prompt}"),
         ['[[style]] name: two styles are called "pop art"'],
+    ),
+    "scheduler": (SD + 'path = "x"\nscheduler = "eulr"\n', ["sd: scheduler must be", "euler,"]),
+    "scheduler of a toy": (TOY + 'scheduler = "euler"\n', ["scheduler must be left out"]),
+    "host with a port": (
+        '[server]\nallowed_hosts = ["a.lan:80"]\n' + TOY,
+        ["allowed_hosts: must be a name", "without scheme or port"],
+    ),
+    "host with a scheme": (
+        '[server]\nallowed_hosts = ["http://a.lan"]\n' + TOY,
+        ["[server] allowed_hosts: must be a name"],
+    ),
+    "origin without a scheme": (
+        '[server]\nallowed_origins = ["a.lan"]\n' + TOY,
+        ["[server] allowed_origins: must be like", "https://app.example:3000"],
+    ),
+    "origin with a path": (
+        '[server]\nallowed_origins = ["http://a.lan/x"]\n' + TOY,
+        ["allowed_origins: must be like", "without a path"],
+    ),
+    "any origin": ('[server]\nallowed_origins = ["*"]\n' + TOY, ["allowed_origins: must be like"]),
+    "style with two prompts": (
+        TOY + STYLE.format("Pop", "{prompt}, {prompt}"),
+        ["[[style]] Pop: prompt: must hold {prompt} exactly once"],
     ),
     "style without prompt": (TOY + STYLE.format("Pop", "pop"), ["[[style]] Pop: prompt", "prompt"]),
     "include": ('include = "x.toml"\n' + TOY, ["include: must be a list"]),

@@ -134,6 +134,45 @@ def test_one_host_and_one_origin(headers: Headers):
     assert ask(gate.Guard(teapot), headers=headers)[0]["status"] == 403
 
 
+def test_a_missing_host_is_called_missing():
+    missing = ask(gate.Guard(teapot))[1]["body"]
+    assert b"the Host header is missing" in missing
+    twice = [(b"host", b"localhost"), (b"host", b"localhost")]
+    assert b"this Host is not allowed" in ask(gate.Guard(teapot), headers=twice)[1]["body"]
+
+
+def test_listed_pages_may_send_json_and_read_the_answer():
+    app = gate.Guard(gate.cors(teapot, ["https://app.example"]), origins=["https://app.example"])
+    host, origin = (b"host", b"localhost:8484"), (b"origin", b"https://app.example")
+    wish = [
+        (b"access-control-request-method", b"POST"),
+        (b"access-control-request-headers", b"content-type,x-request-id"),
+    ]
+    start = ask(app, headers=[host, origin, *wish], method="OPTIONS")[0]
+    told = dict(start["headers"])
+    assert start["status"] == 200
+    assert told[b"access-control-allow-origin"] == b"https://app.example"
+    assert told[b"access-control-allow-methods"] == b"GET, POST"
+    assert told[b"access-control-allow-headers"] == b"content-type,x-request-id"
+    start = ask(app, headers=[host, origin])[0]
+    told = dict(start["headers"])
+    assert start["status"] == 418
+    assert told[b"access-control-allow-origin"] == b"https://app.example"
+    assert told[b"access-control-expose-headers"] == (
+        b"X-Limner-Warnings, X-Limner-Seed, X-Limner-Id, X-Request-Id"
+    )
+
+
+def test_other_pages_and_an_empty_list_get_no_such_headers():
+    app = gate.Guard(gate.cors(teapot, ["https://app.example"]), origins=["https://app.example"])
+    host = (b"host", b"localhost")
+    for origin in (b"http://localhost:3000", b"https://evil.example"):
+        start = ask(app, headers=[host, (b"origin", origin)])[0]
+        assert b"access-control-allow-origin" not in dict(start["headers"])
+    assert gate.cors(teapot, ()) is teapot
+    assert ask(app, type="lifespan")[0]["status"] == 418
+
+
 def test_a_refusal_is_json_and_echoes_nothing():
     start, body = ask(gate.Guard(teapot), headers=[(b"host", b"evil.example")])
     assert (b"content-type", b"application/json") in start["headers"]

@@ -181,7 +181,7 @@ def test_not_a_number_is_refused():
 
 def test_quality_is_a_number_of_steps():
     assert [order(quality=each).job.steps for each in ("low", "medium", "high")] == [2, 4, 9]
-    assert [DEMO.default.quality[each] for each in ("low", "medium", "high")] == [6, 12, 24]
+    assert [DEMO.find("sketch").quality[each] for each in ("low", "medium", "high")] == [6, 12, 24]
 
 
 def test_steps_beat_quality_and_say_so():

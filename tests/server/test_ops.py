@@ -9,13 +9,13 @@ from fastapi import FastAPI
 from server import ops
 
 
-def ask(path: str, state: ops.Readiness) -> httpx2.Response:
+def ask(path: str, state: ops.Readiness, method: str = "GET") -> httpx2.Response:
     async def talk() -> httpx2.Response:
         app = FastAPI()
         app.include_router(ops.build(lambda: state))
         transport = httpx2.ASGITransport(app=app)
         async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
-            return await client.get(path)
+            return await client.request(method, path)
 
     return asyncio.run(talk())
 
@@ -37,3 +37,22 @@ def test_not_ready_says_why():
     assert answer.status_code == 503
     assert answer.json() == {"status": "not ready", "reasons": ["sketch is loading"]}
     assert answer.headers["retry-after"] == "1"
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+@pytest.mark.parametrize("ready", [True, False])
+def test_head_is_get_without_the_body(path: str, ready: bool):
+    state = ops.Readiness(ready, () if ready else ("sketch is loading",))
+    whole, head = ask(path, state), ask(path, state, "HEAD")
+    assert (head.status_code, head.headers) == (whole.status_code, whole.headers)
+    assert head.content == b""
+
+
+def test_probes_are_documented_once():
+    app = FastAPI()
+    app.include_router(ops.build(lambda: ops.Readiness(True)))
+    paths = app.openapi()["paths"]
+    assert {path: list(methods) for path, methods in paths.items()} == {
+        "/healthz": ["get"],
+        "/readyz": ["get"],
+    }

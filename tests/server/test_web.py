@@ -3,6 +3,8 @@
 import asyncio
 import json
 import logging
+import threading
+import tracemalloc
 from collections.abc import AsyncIterator
 from typing import Annotated, Literal
 
@@ -131,14 +133,22 @@ BROKEN = {
     b"": "truncated",
     b"{": "truncated",
     b"{'name': 1}": "keys must be strings",
-    b'{"name": NaN}': "invalid character",
-    b'{"count": Infinity}': "invalid character",
+    b'{"name": NaN}': 'near "name": NaN and Infinity are not JSON',
+    b'{"count": Infinity}': 'near "count": NaN and Infinity are not JSON',
+    b'{"name": "x", "count": -Infinity}': 'near "count": NaN and Infinity are not JSON',
+    b'{"name": "a\\"b\\": c", "count": nul}': 'near "count": invalid character',
     b'{"count": 1e999}': "out of range",
     b'{"count": ' + b"9" * 5000 + b"}": "out of range",
-    b'{"name": "\\ud800abcdef"}': "surrogate",
-    b'{"name": "\xff"}': "UTF-8",
+    b'{"name": "\\ud800abcdef"}': 'near "name": a string holds half of a surrogate pair',
+    b'{"name": "\\udc00abcdef"}': 'near "name": a string holds half of a surrogate pair',
+    b'{"name": "a\\ud83c"}': 'near "name": a string holds half of a surrogate pair',
+    b'{"name": "a\\ud83c\\n"}': 'near "name": a string holds half of a surrogate pair',
+    b'{"name": "a\\ud83c\\ud': "truncated",
+    b'{"name": "x", "parts": ["\xff"]}': 'near "parts": a string is not UTF-8',
+    b'{"name": "\\n\xff"}': "a string is not UTF-8",
     b"\xef\xbb\xbf{}": "invalid character",
-    b"[" * 100_000: "deep",
+    b"[" * 10_000: "deep",
+    b"[" * 100_000: "too many values",
     b'{"name": 1}}': "trailing",
     b"[1]": "must be a JSON object",
     b'"name"': "must be a JSON object",
@@ -176,6 +186,90 @@ def test_names_a_few_of_many_mistakes_and_echoes_nothing():
     assert message.endswith("and 1 more")
     assert "xxx" not in message
     assert "SECRET" not in message
+
+
+# At the largest body these would be 20 million values; 2 MiB of them tell the same.
+CROWDS = {
+    "lists": b'{"name":"x","k":[' + b"[]," * 700_000 + b"[]]}",
+    "keys": b'{"name":"x"' + b"".join(b',"%d":1' % i for i in range(200_000)) + b"}",
+    "strings": b'{"name":"x","k":[' + b'"",' * 700_000 + b'""]}',
+    "after a long string": b'{"name":"'
+    + b'a\\\\\\",' * 300_000
+    + b'","k":['
+    + b"0," * 30_000
+    + b"0]}",
+    "after escapes": b'{"name":"' + b"\\\\" * 1_048_571 + b'","k":[' + b"0," * 30_000 + b"0]}",
+}
+
+
+@pytest.mark.parametrize("text", CROWDS.values(), ids=CROWDS)
+def test_too_many_values_are_refused_before_they_are_objects(text: bytes):
+    tracemalloc.start()
+    with pytest.raises(BadRequest, match="the body has too many values"):
+        web.parse(text, Thing)
+    assert tracemalloc.get_traced_memory()[1] < 12 * 2**20
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("shift", range(4))
+def test_marks_inside_strings_are_no_values(shift: int):
+    words = "x" * shift + '\\ \\" [{,: ' * 200_000  # over several chunks, at every offset
+    body = json.dumps({"name": "x", "words": words}).encode()
+    assert len(body) > 2 * web.CHUNK
+    assert web.parse(body, Thing).model_extra == {"words": words}
+
+
+@given(st.recursive(st.text(st.sampled_from('a"\\,:[{é\n')), st.lists, max_leaves=20))
+def test_values_are_counted_as_json_has_them(value: object):
+    def marks(value: object) -> int:
+        if not isinstance(value, list):
+            return 0
+        return 1 + max(0, len(value) - 1) + sum(marks(each) for each in value)
+
+    def crowded(most: int) -> bool:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(web, "MAX_VALUES", most)
+            patch.setattr(web, "CHUNK", 3)
+            return web.crowded(json.dumps(value).encode())
+
+    assert not crowded(marks(value))
+    assert crowded(marks(value) - 1)
+
+
+def test_a_large_body_is_read_beside_the_event_loop(monkeypatch: pytest.MonkeyPatch):
+    threads: list[str] = []
+    parse = web.parse
+
+    def noted(text: bytes | bytearray, shape: type[Thing]) -> Thing:
+        threads.append(threading.current_thread().name)
+        return parse(text, shape)
+
+    monkeypatch.setattr(web, "parse", noted)
+
+    async def take(text: bytes) -> Thing:
+        async def receive() -> dict[str, object]:
+            return {"type": "http.request", "body": text, "more_body": False}
+
+        return await web.read(Request({"type": "http", "headers": []}, receive), Thing, 2**22)
+
+    assert asyncio.run(take(b'{"name": "small"}')).name == "small"
+    assert asyncio.run(take(b'{"name": "large"' + b" " * 2**21 + b"}")).name == "large"
+    assert [name == "MainThread" for name in threads] == [True, False]
+
+
+@pytest.mark.parametrize("length", [None, "500"])
+def test_a_body_that_trickles_in_is_given_up(monkeypatch: pytest.MonkeyPatch, length: str | None):
+    monkeypatch.setattr(web, "BODY_SECONDS", 0.05)
+
+    async def trickle() -> AsyncIterator[bytes]:
+        while True:
+            yield b" "
+            await asyncio.sleep(0.01)
+
+    headers = {"Content-Length": length} if length else {}
+    answer = send("POST", "/things", content=trickle(), headers=headers)
+    assert "in time" in told(answer, 408, "request_timeout")
+    assert answer.headers["connection"] == "close"
 
 
 def test_whole_numbers_may_be_written_as_floats():

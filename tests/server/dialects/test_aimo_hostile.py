@@ -166,6 +166,20 @@ def test_wrong_bodies_are_refused(path: str, body: bytes):
     assert len(message) <= 500
 
 
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("many items", "the body has too many values"),
+        ("many keys", "the body has too many values"),
+        ("lone surrogate", 'near "prompt": a string holds half of a surrogate pair'),
+        ("-Infinity", 'near "guide_scale": NaN and Infinity are not JSON'),
+        ("Latin-1", 'near "prompt": a string is not UTF-8'),
+    ],
+)
+def test_wrong_bodies_are_explained(name: str, says: str):
+    assert says in told(send("/image/edit", content=WRONG_BODIES[name]))
+
+
 def test_minus_zero_is_zero():
     body = b'{"model": "sketch", "prompt": "x", "seed": -0, "guide_scale": -0.0}'
     easel = Easel()
