@@ -10,7 +10,8 @@ from dataclasses import dataclass
 class Notice:
     """Something a request asked for that did not act, or acted differently.
 
-    `param` is a field of `Draft`, perhaps with an index; `message` is ASCII apart from what it quotes.
+    `param` is a field of `Draft`, perhaps with an index; `message` is ASCII apart from what it
+    quotes.
     """
 
     param: str
