@@ -172,6 +172,9 @@ class Service:
 
     async def _prepared(self, draft: Draft) -> Prepared:
         """Decode, resolve, scale. Only in here do uploads exist at full size, and few at once."""
+        if not draft.images and not draft.mask:
+            inputs = Inputs((), None, (), ())
+            return prepare(self._resolve(draft, inputs), inputs)
         async with self._preparing:
             inputs = await self._decode(draft)
             order = self._resolve(draft, inputs)
