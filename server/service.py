@@ -9,7 +9,7 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TypeAlias
@@ -27,8 +27,9 @@ from server.errors import (
     Unprocessable,
     WorkerDied,
 )
-from server.intake import Draft, Notice, Order, alike, resolve
-from server.pictures import Decoders, Picture, cropped, encode, paste_back, resized
+from server.intake import Draft, Notice, Order, resolve
+from server.pictures import Decoders, Picture, encode, resized
+from server.preparation import Inputs, Prepared, prepare
 from server.tables import LimitsTable
 
 log = logging.getLogger(__name__)
@@ -91,36 +92,6 @@ class Result:
 
 
 Update: TypeAlias = Admitted | Progress | Painted | Missed | Result
-
-
-@dataclass(frozen=True, slots=True)
-class Inputs:
-    """The uploaded images, decoded: upright RGB, the mask L; of surplus ones the size only."""
-
-    images: tuple[Image, ...]
-    mask: Image | None
-    sizes: tuple[Size, ...]
-    notices: tuple[Notice, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared:
-    """An order with its images: at paint size for the worker, at output size for the finish."""
-
-    order: Order
-    sizes: tuple[Size, ...]  # of the images as uploaded
-    images: Sequence[Image] = ()
-    mask: Image | None = None
-    base_outside: Image | None = None
-    mask_outside: Image | None = None
-
-    def finish(self, painted: Image) -> Image:
-        """The list of what happens after painting; later steps never see earlier images."""
-        output = self.order.output
-        image = resized(painted, output.width, output.height)
-        if self.base_outside is not None and self.mask_outside is not None:
-            image = paste_back(image, self.base_outside, self.mask_outside)
-        return image
 
 
 class Service:
@@ -258,31 +229,6 @@ class Service:
         metadata = embedded(order, seed) if order.draft.embed_metadata else None
         picture = await encode(finished, order.draft.output_format, metadata=metadata)
         return Painted(index, seed, picture)
-
-
-def prepare(order: Order, inputs: Inputs) -> Prepared:
-    """Bring the images to the sizes they are needed at, cropping what has another shape."""
-    job, output = order.job, order.output
-    order = replace(order, draft=replace(order.draft, images=(), mask=None))
-    used = [shaped(image, output) for image in inputs.images[: job.inputs]]
-    images = [resized(image, job.width, job.height) for image in used]
-    if not job.masked or inputs.mask is None:
-        return Prepared(order=order, sizes=inputs.sizes, images=images)
-    mask = shaped(inputs.mask, output)
-    return Prepared(
-        order=order,
-        sizes=inputs.sizes,
-        images=images,
-        mask=resized(mask, job.width, job.height),
-        base_outside=resized(used[0], output.width, output.height),
-        mask_outside=resized(mask, output.width, output.height),
-    )
-
-
-def shaped(image: Image, output: Size) -> Image:
-    """The part of an image that has the answer's shape."""
-    same = alike(Size(image.width, image.height), output)
-    return image if same else cropped(image, output.aspect)
 
 
 async def encode_preview(preview: Image) -> Picture:

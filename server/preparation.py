@@ -1,0 +1,67 @@
+"""Uploads on their way to the worker, and what its images are finished with on their way out.
+
+Everything here is pure and for threads. Knows nothing of requests, of files or of workers.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from models.contract import Image
+from server.catalog import Size
+from server.intake import Notice, Order, alike
+from server.pictures import cropped, paste_back, resized
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """The uploaded images, decoded: upright RGB, the mask L; of surplus ones the size only."""
+
+    images: tuple[Image, ...]
+    mask: Image | None
+    sizes: tuple[Size, ...]
+    notices: tuple[Notice, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """An order with its images: at paint size for the worker, at output size for the finish."""
+
+    order: Order
+    sizes: tuple[Size, ...]  # of the images as uploaded
+    images: Sequence[Image] = ()
+    mask: Image | None = None
+    base_outside: Image | None = None
+    mask_outside: Image | None = None
+
+    def finish(self, painted: Image) -> Image:
+        """The list of what happens after painting; later steps never see earlier images."""
+        output = self.order.output
+        image = resized(painted, output.width, output.height)
+        if self.base_outside is not None and self.mask_outside is not None:
+            image = paste_back(image, self.base_outside, self.mask_outside)
+        return image
+
+
+def prepare(order: Order, inputs: Inputs) -> Prepared:
+    """Bring the images to the sizes they are needed at, cropping what has another shape."""
+    job, output = order.job, order.output
+    order = replace(order, draft=replace(order.draft, images=(), mask=None))
+    used = [shaped(image, output) for image in inputs.images[: job.inputs]]
+    images = [resized(image, job.width, job.height) for image in used]
+    if not job.masked or inputs.mask is None:
+        return Prepared(order=order, sizes=inputs.sizes, images=images)
+    mask = shaped(inputs.mask, output)
+    return Prepared(
+        order=order,
+        sizes=inputs.sizes,
+        images=images,
+        mask=resized(mask, job.width, job.height),
+        base_outside=resized(used[0], output.width, output.height),
+        mask_outside=resized(mask, output.width, output.height),
+    )
+
+
+def shaped(image: Image, output: Size) -> Image:
+    """The part of an image that has the answer's shape."""
+    same = alike(Size(image.width, image.height), output)
+    return image if same else cropped(image, output.aspect)
