@@ -1,0 +1,159 @@
+"""What a picture shows, measured on its pixels alone: colours, place, size and outline.
+
+Arrays are (height, width, 3) of 0..255. Knows nothing of models; drawn originals score about 1.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.demo.scenes import PALETTE, PLACES, SHAPES, SIDE, SIZES, Scene, anchor, silhouette
+
+Pixels = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+
+COLORS = tuple(PALETTE)
+GRID = 48  # side of the square on which outlines are compared
+LEAST = 60  # pixels; fewer than these of one colour are no object
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What was seen: of the object "" and 0 where none was found; `fit` is its outline's IoU."""
+
+    background: str
+    color: str = ""
+    place: str = ""
+    size: str = ""
+    shape: str = ""
+    fit: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """Which of the things asked for are in the picture."""
+
+    background: bool
+    color: bool
+    place: bool
+    size: bool
+    shape: bool
+
+
+def look(picture: Pixels) -> Sight:
+    """What a picture of one thing on a plain background shows."""
+    names = nearest_colors(picture)
+    background = most_common(border(names))
+    others = names[names != background]
+    color = most_common(others) if others.size else background
+    mask = closer_to(picture, color, background)
+    if color == background or mask.sum() < LEAST:
+        return Sight(COLORS[background])
+    left, top, right, bottom = extent(mask)
+    diameter = float(max(right - left, bottom - top))
+    size = min(SIZES, key=lambda name: abs(SIZES[name] - diameter))
+    place = nearest_place((left + right) / 2, (top + bottom) / 2, diameter)
+    fits = {name: overlap(square_up(mask), template(name)) for name in SHAPES}
+    shape = max(fits, key=lambda name: fits[name])
+    return Sight(COLORS[background], COLORS[color], place, size, shape, fits[shape])
+
+
+def mark(seen: Sight, asked: Scene) -> Marks:
+    """Compares what was seen with the one thing that was asked for."""
+    thing = asked.things[0]
+    return Marks(
+        background=seen.background == asked.background,
+        color=seen.color == thing.color,
+        place=seen.place == thing.place,
+        size=seen.size == thing.size,
+        shape=seen.shape == thing.shape,
+    )
+
+
+def share_of(picture: Pixels, color: str, mask: Mask) -> float:
+    """Share of the pixels under the mask whose nearest palette colour is `color`, 0..1."""
+    return float((nearest_colors(picture)[mask] == COLORS.index(color)).mean())
+
+
+def most_common_color(picture: Pixels, besides: str) -> str:
+    """The palette colour of most pixels that are not of the colour `besides`; "" without any."""
+    names = nearest_colors(picture)
+    others = names[names != COLORS.index(besides)]
+    return COLORS[most_common(others)] if others.size >= LEAST else ""
+
+
+def nearest_colors(picture: Pixels) -> NDArray[np.intp]:
+    """The index in COLORS that each pixel is nearest to, (height, width)."""
+    distances = [distance(picture, color) for color in COLORS]
+    return np.argmin(np.stack(distances), axis=0)
+
+
+def distance(picture: Pixels, color: str) -> NDArray[np.float32]:
+    """Squared RGB distance of every pixel to a palette colour."""
+    difference = picture.astype(np.float32) - np.asarray(PALETTE[color], dtype=np.float32)
+    return np.square(difference).sum(axis=-1)
+
+
+def closer_to(picture: Pixels, color: int, background: int) -> Mask:
+    """The object: a smoothed edge belongs to whichever of the two colours it is nearer to."""
+    return distance(picture, COLORS[color]) < distance(picture, COLORS[background])
+
+
+def border(names: NDArray[np.intp]) -> NDArray[np.intp]:
+    return np.concatenate(
+        (names[:2].ravel(), names[-2:].ravel(), names[:, :2].ravel(), names[:, -2:].ravel())
+    )
+
+
+def most_common(names: NDArray[np.intp]) -> int:
+    return int(np.bincount(names.ravel(), minlength=len(COLORS)).argmax())
+
+
+def extent(mask: Mask) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of the mask; rows and columns of a stray pixel do not count."""
+    columns, rows = (np.flatnonzero(mask.sum(axis=axis) >= 2) for axis in (0, 1))
+    if not columns.size or not rows.size:
+        return 0, 0, mask.shape[1], mask.shape[0]
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def nearest_place(x: float, y: float, diameter: float) -> str:
+    """The named place whose centre, for a thing of this diameter, is nearest to a point."""
+
+    def away(place: str) -> float:
+        there = anchor(place, min(diameter, max(SIZES.values())))
+        return (x - there[0]) ** 2 + (y - there[1]) ** 2
+
+    return min(PLACES, key=away)
+
+
+def square_up(mask: Mask) -> Mask:
+    """The mask's content centred in a square of GRID cells, its proportions kept."""
+    left, top, right, bottom = extent(mask)
+    side = max(right - left, bottom - top)
+    cells = (np.arange(GRID) + 0.5) / GRID * side - side / 2
+    ys = np.floor(cells + (top + bottom) / 2).astype(int)
+    xs = np.floor(cells + (left + right) / 2).astype(int)
+    inside = ((ys >= top) & (ys < bottom))[:, None] & ((xs >= left) & (xs < right))[None, :]
+    rows, columns = ys.clip(0, mask.shape[0] - 1), xs.clip(0, mask.shape[1] - 1)
+    return mask[rows[:, None], columns[None, :]] & inside
+
+
+@cache
+def template(shape: str) -> Mask:
+    return square_up(np.asarray(silhouette(shape)) > 127)
+
+
+def overlap(one: Mask, other: Mask) -> float:
+    """Intersection over union."""
+    return float((one & other).sum() / max(1, (one | other).sum()))
+
+
+def middle(share: float = 0.5) -> Mask:
+    """A square in the middle of the native picture, `share` of its side."""
+    mask = np.zeros((SIDE, SIDE), dtype=np.bool_)
+    low = round(SIDE * (1 - share) / 2)
+    mask[low : SIDE - low, low : SIDE - low] = True
+    return mask
