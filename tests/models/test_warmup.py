@@ -50,8 +50,8 @@ class Timed:
     ("seconds", "expected"),
     [
         (lambda n: 0.01, 8),  # company is free
-        (lambda n: 0.01 * n, 1),  # company gains nothing
-        (lambda n: 0.01 * (1 + 0.4 * (n - 1)), 3),  # it gains, until it costs twice the time
+        (lambda n: 0.03 * n, 1),  # company gains nothing
+        (lambda n: 0.03 * (1 + 0.35 * (n - 1)), 3),  # it gains, until it costs twice the time
         (lambda n: 0.01 if n <= 2 else 0.03, 2),
     ],
 )
