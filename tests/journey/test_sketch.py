@@ -6,7 +6,9 @@ import json
 import re
 import shlex
 import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -63,6 +65,27 @@ def test_the_printed_curl_line_works_when_pasted(sketch, tmp_path) -> None:
     assert image.shape == (512, 512, 3)
     assert red(image) > 0.02
     assert blue(image) > 0.4
+
+
+def test_the_readme_works_as_printed(sketch, tmp_path) -> None:
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    blocks = [
+        block for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL) if "curl -s" in block
+    ]
+    assert len(blocks) == 3
+    for block in blocks:
+        script = block.replace("http://127.0.0.1:8484", sketch.url)
+        script = script.replace(".venv/bin/python", sys.executable)
+        subprocess.run(["bash", "-euc", script], cwd=tmp_path, check=True, timeout=60)
+    circle, filled = (
+        np.asarray(Image.open(tmp_path / name)) for name in ("circle.png", "filled.png")
+    )
+    inside = np.s_[128:385, 128:385]
+    assert (circle[inside] != filled[inside]).any()
+    outside = np.ones(circle.shape[:2], bool)
+    outside[inside] = False
+    assert (circle[outside] == filled[outside]).all()
+    assert (tmp_path / "yellow.png").stat().st_size > 1000
 
 
 def test_documented_slugs_paint_and_others_are_unknown(sketch) -> None:
