@@ -68,7 +68,7 @@ class Worker:
         self._inbox: queue.SimpleQueue[AnyCommand] = queue.SimpleQueue()
         self._studio = Studio(self._emit)
         self._models: dict[str, Model] = {}
-        self._attached: dict[str, dict[str, Image]] = {}
+        self._attached: dict[str, dict[tuple[str, int], Image]] = {}
         self._most = LEAST_ROOM
         self._stopping = False
 
@@ -115,7 +115,7 @@ class Worker:
             case Cancel(job, index):
                 self._studio.cancel(job, index)
             case Attach(job, index, role, image):
-                self._attached.setdefault(job, {})[f"{role} {index}"] = image
+                self._attached.setdefault(job, {})[role, index] = image
             case Release(job):
                 self._attached.pop(job, None)
             case Describe(job):
@@ -132,8 +132,8 @@ class Worker:
             self._emit(Failed(job.id, index, Fault("load_failed", f"{job.model} is not loaded")))
             return
         attached = self._attached.get(job.id, {})
-        inputs = [attached[f"input {i}"] for i in range(job.inputs)]
-        mask = attached["mask 0"] if job.masked else None
+        inputs = [attached["input", i] for i in range(job.inputs)]
+        mask = attached["mask", 0] if job.masked else None
         self._studio.start(model, job, index, inputs, mask)
 
     def _load(self, spec: ModelSpec) -> None:

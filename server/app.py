@@ -26,7 +26,6 @@ from server.pictures import DecodeLimits, Decoders
 from server.service import Service
 
 AIMO_PATHS = ("/aimo/api/v1", "/api/v1")
-POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +64,8 @@ class Parts:
 
     async def settled(self) -> Readiness:
         """Wait until something can be painted, or nothing ever will."""
-        # It takes seconds, and happens once: looking often costs nothing, and no part has to tell.
-        while not (now := self.readiness()).settled:  # noqa: ASYNC110
-            await asyncio.sleep(POLL_SECONDS)
+        while not (now := self.readiness()).settled:
+            await self.dispatch.change()
         return now
 
 

@@ -1,6 +1,8 @@
 """What the commands do: serve, paint, list models, check a configuration. Speaks to a terminal."""
 
 import asyncio
+import contextlib
+import ipaddress
 import logging
 import signal
 import socket
@@ -113,8 +115,9 @@ def address(config: Config, listener: socket.socket) -> str:
     if config.server.public_url:
         return config.server.public_url
     host = config.server.host
-    # Any address, so this machine's too.
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    with contextlib.suppress(ValueError):  # a name is no address
+        if ipaddress.ip_address(host).is_unspecified:  # any address, so this machine's too
+            host = "::1" if ":" in host else "127.0.0.1"
     host = f"[{host}]" if ":" in host else host
     return f"http://{host}:{listener.getsockname()[1]}"
 

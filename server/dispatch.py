@@ -110,6 +110,7 @@ class Dispatch:
         self._tickets: dict[str, Ticket] = {}
         self._tries: dict[tuple[str, int], int] = {}
         self._closing = False
+        self._news = asyncio.Event()
 
     @property
     def engines(self) -> Sequence[Engine]:
@@ -125,6 +126,11 @@ class Dispatch:
     def live(self) -> int:
         """Canvases being painted."""
         return sum(len(desk.live) for desk in self._desks.values())
+
+    async def change(self) -> None:
+        """Wait until a worker says something, or is gone."""
+        self._news.clear()
+        await self._news.wait()
 
     async def run(self) -> None:
         """Keep the engines running until `close`."""
@@ -187,6 +193,7 @@ class Dispatch:
     # -- Listener, called by the engines ----------------------------------------------------------
 
     def heard(self, engine: Engine, event: AnyEvent) -> None:
+        self._news.set()
         match event:
             case Step(job):
                 if ticket := self._tickets.get(job):
@@ -201,6 +208,7 @@ class Dispatch:
                 self._deal(engine)
 
     def lost(self, engine: Engine) -> None:
+        self._news.set()
         desk = self._desks[engine.name]
         canvases, desk.live = list(desk.live.values()), {}
         desk.attached.clear()

@@ -27,21 +27,22 @@ def build(readiness: Callable[[], Readiness]) -> APIRouter:
     """
     router = APIRouter(tags=["operation"])
 
-    @router.head("/healthz", include_in_schema=False)
-    @router.get("/healthz")
-    async def healthz(request: Request) -> JSONResponse:  # pyright: ignore[reportUnusedFunction]
+    async def healthz(request: Request) -> JSONResponse:
         """The process answers. Says nothing of models."""
         return _fresh(request, {"status": "alive"}, 200)
 
-    @router.head("/readyz", include_in_schema=False)
-    @router.get("/readyz", responses={503: {"description": "Not now; the body says why."}})
-    async def readyz(request: Request) -> JSONResponse:  # pyright: ignore[reportUnusedFunction]
+    async def readyz(request: Request) -> JSONResponse:
         """A worker painted its first step and takes work."""
         state = readiness()
         if state.ready:
             return _fresh(request, {"status": "ready"}, 200)
         return _fresh(request, {"status": "not ready", "reasons": list(state.reasons)}, 503)
 
+    not_now = {503: {"description": "Not now; the body says why."}}
+    router.add_api_route("/healthz", healthz, methods=["GET"])
+    router.add_api_route("/readyz", readyz, methods=["GET"], responses={**not_now})
+    for path, route in (("/healthz", healthz), ("/readyz", readyz)):
+        router.add_api_route(path, route, methods=["HEAD"], include_in_schema=False)
     return router
 
 

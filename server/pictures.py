@@ -46,7 +46,7 @@ class Picture:
 
 async def encode(
     image: Image,
-    format: Format,  # noqa: A002
+    kind: Format,
     *,
     metadata: Mapping[str, str] | None = None,
     quality: int | None = None,
@@ -57,8 +57,8 @@ async def encode(
         metadata: what to embed (see `encoder.encoded`); nothing at all if `None`.
         quality: 1 … 100, for JPEG and WebP.
     """
-    data = await asyncio.to_thread(encoded, image, format, metadata, quality)
-    return Picture(data, format, image.width, image.height)
+    data = await asyncio.to_thread(encoded, image, kind, metadata, quality)
+    return Picture(data, kind, image.width, image.height)
 
 
 # -- Pixels to pixels; pure, for threads ----------------------------------------------------------

@@ -135,7 +135,7 @@ def _mend_key(image: ImageFile.ImageFile) -> None:
     if isinstance(key, int) and rawmode in KEY_SCALE:
         image.info["transparency"] = key * KEY_SCALE[str(rawmode)]
     elif isinstance(key, tuple) and rawmode == "RGB;16B":
-        image.info["transparency"] = tuple(value >> 8 for value in key)  # pyright: ignore
+        image.info["transparency"] = tuple(value >> 8 for value in cast(tuple[int, ...], key))
 
 
 def _orientation(image: ImageFile.ImageFile) -> int:
@@ -201,7 +201,7 @@ def _srgb(colour: PIL.Image.Image, profile: bytes) -> PIL.Image.Image:
         source = ImageCms.ImageCmsProfile(BytesIO(profile))
         if "srgb" in ImageCms.getProfileDescription(source).lower():
             return colour  # a detour through sRGB itself would only round
-        target = cast(Any, ImageCms.createProfile("sRGB"))  # pyright: ignore[reportUnknownMemberType]
+        target = cast(Any, ImageCms).createProfile("sRGB")
         return ImageCms.profileToProfile(colour, source, target, outputMode="RGB") or colour
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
         return colour

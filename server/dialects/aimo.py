@@ -325,14 +325,20 @@ def build(service: Service, limits: LimitsTable) -> FastAPI:
         as_file = shape.output_type == "file"
         return await unless_gone(_plain(service, draft, as_file), left(request.receive))
 
-    @app.post("/image/generate", responses=RESPONSES, openapi_extra=web.takes(Generate))
-    async def generate(request: Request) -> Response:  # pyright: ignore[reportUnusedFunction]
+    async def generate(request: Request) -> Response:
         """Paint images from a prompt."""
         return await answer(request, Generate)
 
-    @app.post("/image/edit", responses=RESPONSES, openapi_extra=web.takes(Edit))
-    async def edit(request: Request) -> Response:  # pyright: ignore[reportUnusedFunction]
+    async def edit(request: Request) -> Response:
         """Repaint an image, or the part of it that a mask marks."""
         return await answer(request, Edit)
 
+    for path, route, shape in (("generate", generate, Generate), ("edit", edit, Edit)):
+        app.add_api_route(
+            f"/image/{path}",
+            route,
+            methods=["POST"],
+            responses=RESPONSES,
+            openapi_extra=web.takes(shape),
+        )
     return app

@@ -55,7 +55,7 @@ class Server:
         return self
 
     def client(self, **options: object) -> httpx2.Client:
-        return httpx2.Client(base_url=self.url, timeout=60, **options)  # type: ignore[arg-type]
+        return httpx2.Client(base_url=self.url, timeout=60, **options)
 
     def post(self, path: str, **body: object) -> httpx2.Response:
         with self.client() as client:

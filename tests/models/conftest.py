@@ -1,18 +1,10 @@
 """Tiny random checkpoints, saved as real diffusers folders and loaded through the real code."""
 
-import os
 from pathlib import Path
 
-os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["TRANSFORMERS_VERBOSITY"] = "error"
-os.environ["DIFFUSERS_VERBOSITY"] = "error"
-
 import pytest
-
-torch = pytest.importorskip("torch")
-torch.set_num_threads(1)
-
-from diffusers import (  # noqa: E402
+import torch
+from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
     EulerDiscreteScheduler,
@@ -24,7 +16,7 @@ from diffusers import (  # noqa: E402
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
-from transformers import (  # noqa: E402
+from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTextModelWithProjection,
@@ -35,6 +27,8 @@ from transformers import (  # noqa: E402
 )
 
 WIDTH = 32  # of the text embedding
+
+torch.set_num_threads(1)
 
 
 def byte_symbols() -> list[str]:

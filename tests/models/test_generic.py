@@ -26,7 +26,7 @@ def job(name: str, **changes: object) -> Job:
         "guidance": 3.5,
         "seeds": (7,),
     }
-    return Job(**(defaults | changes))  # type: ignore[arg-type]
+    return Job(**(defaults | changes))
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ def job(name: str, task: str = "generate", **changes: object) -> Job:
         "inputs": 0 if task == "generate" else 1,
         "masked": task == "inpaint",
     }
-    return Job(**(defaults | changes))  # type: ignore[arg-type]
+    return Job(**(defaults | changes))
 
 
 def picture(seed: int) -> Pillow.Image:
@@ -58,7 +58,7 @@ def square_mask() -> Pillow.Image:
 
 
 def raw(image: Pillow.Image) -> Image:
-    return Image(image.width, image.height, image.mode, image.tobytes())  # type: ignore[arg-type]
+    return Image(image.width, image.height, image.mode, image.tobytes())
 
 
 SCHEDULERS = {
@@ -247,7 +247,7 @@ def test_nine_channels_only_inpaint(inpainter: sd.StableDiffusion) -> None:
     run = Run(inpainter)
     run.start(job("owl"))
     run.finish()
-    assert run.events[-1].fault.kind == "bad_job"  # type: ignore[union-attr]
+    assert run.events[-1].fault.kind == "bad_job"
 
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
@@ -290,5 +290,5 @@ def test_long_prompts_are_noted(model: sd.StableDiffusion) -> None:
     run = Run(model)
     run.start(job("owl", prompt="x" * 100, negative_prompt="y", guidance=1.0))
     run.finish()
-    notes = run.events[-1].notes  # type: ignore[union-attr]
+    notes = run.events[-1].notes
     assert [note.split(":")[0] for note in notes] == ["prompt", "negative_prompt"]

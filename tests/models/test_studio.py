@@ -32,7 +32,7 @@ BLANK = Image(1, 1, "RGB", b"\0\0\0")
 def job(name: str, steps: int = 3, **changes: object) -> Job:
     defaults: dict[str, object] = {"id": name, "model": "m", "task": "generate", "prompt": ""}
     defaults |= {"width": 8, "height": 8, "steps": steps, "guidance": 1.0, "seeds": (0, 1, 2, 3)}
-    return Job(**(defaults | changes))  # type: ignore[arg-type]
+    return Job(**(defaults | changes))
 
 
 @dataclass

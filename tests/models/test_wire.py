@@ -78,14 +78,14 @@ def cut(data: bytes, sizes: list[int]) -> list[bytes]:
 
 @given(st.lists(commands, max_size=5), st.lists(st.integers(0, 40), max_size=20))
 def test_commands_arrive_whole_and_in_order(sent: list[object], sizes: list[int]) -> None:
-    data = b"".join(bytes(wire.frame(message)) for message in sent)  # type: ignore[arg-type]
+    data = b"".join(bytes(wire.frame(message)) for message in sent)
     unframer = wire.commands()
     assert [message for piece in cut(data, sizes) for message in unframer.feed(piece)] == sent
 
 
 @given(st.lists(events, max_size=5))
 def test_events_arrive_byte_by_byte(sent: list[object]) -> None:
-    data = b"".join(bytes(wire.frame(message)) for message in sent)  # type: ignore[arg-type]
+    data = b"".join(bytes(wire.frame(message)) for message in sent)
     unframer = wire.events()
     received = [message for byte in data for message in unframer.feed(bytes([byte]))]
     assert received == sent
@@ -99,7 +99,7 @@ def test_nonsense_gives_an_error_or_waits_for_more(data: bytes) -> None:
 
 @given(commands, st.data())
 def test_a_flipped_byte_never_crashes(command: object, data: st.DataObject) -> None:
-    frame = wire.frame(command)  # type: ignore[arg-type]
+    frame = wire.frame(command)
     position = data.draw(st.integers(0, len(frame) - 1))
     frame[position] ^= data.draw(st.integers(1, 255))
     with suppress(wire.WireError):

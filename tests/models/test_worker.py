@@ -44,7 +44,7 @@ BROKEN = ModelSpec(id="broken", family="toy", path="broken", width=8, height=8)
 def job(prompt: str = "owl", **changes: object) -> Job:
     defaults: dict[str, object] = {"id": "j", "model": "toy", "task": "generate", "width": 8}
     defaults |= {"height": 8, "steps": 3, "guidance": 1.0, "seeds": (1, 2), "prompt": prompt}
-    return Job(**(defaults | changes))  # type: ignore[arg-type]
+    return Job(**(defaults | changes))
 
 
 class Talk:

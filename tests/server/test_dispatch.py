@@ -117,7 +117,7 @@ def test_canvases_go_out_as_there_is_room() -> None:
     assert engine.painted()[-1] == ("a", 2)
     engine.finish(dispatch, "a", 0)
     engine.finish(dispatch, "a", 2)
-    assert [event.index for event in ends(ticket)] == [1, 0, 2]  # type: ignore[attr-defined]
+    assert [event.index for event in ends(ticket)] == [1, 0, 2]
 
 
 def test_inputs_go_once_per_worker_and_are_released_at_the_end() -> None:
@@ -183,7 +183,7 @@ def test_cancelling_empties_the_backlog_and_tells_the_worker() -> None:
     assert dispatch.waiting == 0
     assert engine.sent[-1] == Cancel("a", 0)
     engine.obey_cancels(dispatch)
-    assert sorted(event.index for event in ends(ticket)) == [0, 1, 2]  # type: ignore[attr-defined]
+    assert sorted(event.index for event in ends(ticket)) == [0, 1, 2]
 
 
 def test_what_was_cancelled_is_not_painted_again_after_a_death() -> None:
@@ -232,7 +232,7 @@ def test_those_who_wait_for_a_model_that_fails_to_load_are_told() -> None:
     ticket = dispatch.submit(job("a", 2, model="late"), "ann")
     engine.failures["late"] = "truncated"
     dispatch.heard(engine, LoadFailed("late", "truncated"))
-    assert [event.fault.kind for event in ends(ticket)] == ["load_failed"] * 2  # type: ignore[attr-defined]
+    assert [event.fault.kind for event in ends(ticket)] == ["load_failed"] * 2
 
 
 def test_closing_cancels_and_refuses() -> None:
@@ -301,7 +301,7 @@ def test_every_canvas_ends_exactly_once(script: list[tuple[str, int]]) -> None:
     assert dispatch.waiting == 0
     for ticket in tickets:
         events = [event for event in ends(ticket) if not isinstance(event, Step)]
-        indexes = sorted(event.index for event in events)  # type: ignore[attr-defined]
+        indexes = sorted(event.index for event in events)
         assert indexes == list(range(len(ticket.job.seeds)))
     if not deaths:
         assert all(sent.count(key) == 1 for e in engines for sent in [e.painted()] for key in sent)

@@ -131,7 +131,7 @@ def test_after_some_false_starts_those_who_wait_are_told(monkeypatch: pytest.Mon
     async def story(engine: LocalEngine, ear: Ear) -> None:
         await until(lambda: ear.events)
         assert "before it was ready" in engine.failures["toy"]
-        assert [event.model for event in ear.events] == ["toy"]  # type: ignore[union-attr]
+        assert [event.model for event in ear.events] == ["toy"]
         monkeypatch.undo()
         await until(lambda: engine.state == "ready")
         assert engine.failures == {}
@@ -146,7 +146,7 @@ def test_a_stop_during_the_wait_before_a_restart_is_prompt() -> None:
             if ear.losses >= 3:
                 break
             workers()[0].kill()
-            await until(lambda losses=losses: ear.losses == losses)  # type: ignore[misc]
+            await until(lambda losses=losses: ear.losses == losses)
         began.append(time.monotonic())
 
     began: list[float] = []

@@ -24,7 +24,7 @@ def ask(
         return {"type": "http.request", "body": b"", "more_body": False}
 
     scope = {"type": "http", "method": "POST", "path": path, "headers": headers or [], **more}
-    asyncio.run(app(scope, receive, send))  # pyright: ignore[reportCallIssue]
+    asyncio.run(app(scope, receive, send))
     return sent
 
 

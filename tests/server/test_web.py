@@ -60,7 +60,7 @@ def send(method: str, path: str, **how: object) -> httpx2.Response:
     async def talk() -> httpx2.Response:
         transport = httpx2.ASGITransport(app=build())
         async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
-            return await client.request(method, path, **how)  # pyright: ignore[reportArgumentType]
+            return await client.request(method, path, **how)
 
     return asyncio.run(talk())
 
