@@ -16,14 +16,12 @@ import diffusers
 import torch
 import transformers
 
+from models.canvas import Unloadable
+
 log = logging.getLogger(__name__)
 
 PICKLES = ("*.ckpt", "*.pt", "*.pth", "*.pkl", "*.bin")
 LIBRARIES = ("diffusers", "transformers")
-
-
-class Unloadable(Exception):
-    """The folder cannot be served; the message says why, for the operator."""
 
 
 def load(

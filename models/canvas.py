@@ -31,6 +31,10 @@ class DeviceLost(BaseException):
     """The device answers nothing but errors until its process is replaced."""
 
 
+class Unloadable(Exception):
+    """A model cannot be loaded; the text says why to whoever set it up."""
+
+
 class BadJob(Exception):
     """The job asks for what this model cannot do; intake should have refused it."""
 

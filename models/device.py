@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from models.canvas import DeviceLost, OutOfMemory
+from models.canvas import DeviceLost, OutOfMemory, Unloadable
 from models.contract import Dtype
 
 
@@ -23,12 +23,12 @@ def choose(wanted: str) -> torch.device:
     """The device for `auto`, `cpu`, `cuda` or `cuda:N`; the only GPU that a worker sees is 0.
 
     Raises:
-        RuntimeError: a CUDA device was asked for and there is none.
+        Unloadable: a CUDA device was asked for and there is none.
     """
     if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     if not torch.cuda.is_available():
-        raise RuntimeError(f"{wanted} was asked for, but torch {torch.__version__} sees no GPU")
+        raise Unloadable(f"{wanted} was asked for, but torch {torch.__version__} sees no GPU")
     return torch.device("cuda", 0)
 
 

@@ -17,7 +17,7 @@ import msgspec
 import setproctitle
 
 from models import families, wire
-from models.canvas import Model
+from models.canvas import Model, Unloadable
 from models.contract import (
     AnyCommand,
     AnyEvent,
@@ -142,6 +142,9 @@ class Worker:
         try:
             model = families.loader(spec.family)(spec, self._spec.device)
             caps = warm_up(model, spec)
+        except Unloadable as error:
+            self._emit(LoadFailed(spec.id, str(error)))
+            return
         except Exception as error:  # a model that cannot be served must not take the others along
             log.exception("model %s failed to load", spec.id)
             self._emit(LoadFailed(spec.id, f"{type(error).__name__}: {error}"))
@@ -166,7 +169,7 @@ def prepared_device(spec: WorkerSpec) -> str:
         torch.set_num_threads(spec.threads)
     try:
         return str(device.choose(spec.device))
-    except RuntimeError:
+    except Unloadable:
         return spec.device  # loading fails on it, and says why
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from models import audit, device
-from models.canvas import BadJob, Easel
+from models.canvas import BadJob, Easel, Unloadable
 from models.contract import Image, Job, ModelSpec, Task
 from models.pixels import from_tensor, to_pillow
 from models.shell import denoiser_name, shell
@@ -22,16 +22,16 @@ def load(spec: ModelSpec, device_name: str) -> "Generic":
     """Load and audit a diffusers folder of any pipeline class.
 
     Raises:
-        audit.Unloadable: see there.
+        Unloadable: the folder, or what was asked for beside it, cannot be served.
     """
     target = device.choose(device_name)
     if spec.scheduler:
-        raise audit.Unloadable("scheduler: a model of the generic family keeps its own")
+        raise Unloadable("scheduler: a model of the generic family keeps its own")
     folder = Path(spec.path)
     kind = str(audit.read_index(folder)["_class_name"])
     pipe: Any = audit.load(folder, {kind}, device.dtype_for(spec.dtype, target), target)
     if "vae" not in pipe.components or denoiser_name(pipe) not in pipe.components:
-        raise audit.Unloadable(f"{kind} has no vae, unet or transformer to stop at")
+        raise Unloadable(f"{kind} has no vae, unet or transformer to stop at")
     return Generic(pipe)
 
 

@@ -47,7 +47,7 @@ def load(spec: ModelSpec, device_name: str) -> "StableDiffusion":
     """Load and audit a diffusers folder.
 
     Raises:
-        audit.Unloadable: see there.
+        Unloadable: the folder, or what was asked for beside it, cannot be served.
     """
     target = device.choose(device_name)
     kinds = {pipeline.__name__ for pipeline in PIPELINES.values()}

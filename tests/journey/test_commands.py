@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 ROOT = Path(__file__).parents[2]
@@ -124,3 +125,13 @@ def test_a_taken_port_is_told_at_once(toy) -> None:
     done = limner("serve", "--config", TOY, "--port", port)
     assert done.returncode == 1
     assert f"cannot listen on 127.0.0.1:{port}" in done.stderr
+
+
+def test_a_gpu_that_is_not_there_is_told() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has one")
+    for words in (("paint", "an owl", "-o", "x.png"), ("serve", "--port", "0")):
+        done = limner(*words, "--device", "cuda")
+        assert done.returncode == 1
+        assert "cuda" in done.stderr.lower()
+        assert "Traceback" not in done.stderr

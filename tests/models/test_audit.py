@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from models import audit
+from models.canvas import Unloadable
 
 KINDS = {"StableDiffusionPipeline"}
 
@@ -85,5 +86,5 @@ def test_a_damaged_folder_is_refused(sd_folder: Path, tmp_path: Path, name: str)
     folder = tmp_path / "copy"
     shutil.copytree(sd_folder, folder)
     damage(folder)
-    with pytest.raises(audit.Unloadable, match=reason):
+    with pytest.raises(Unloadable, match=reason):
         load(folder)
