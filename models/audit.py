@@ -25,9 +25,15 @@ LIBRARIES = ("diffusers", "transformers")
 
 
 def load(
-    folder: Path, kinds: Collection[str], dtype: torch.dtype, device: torch.device
+    folder: Path,
+    kinds: Collection[str],
+    dtype: torch.dtype,
+    device: torch.device,
+    optional: Collection[str] = (),
 ) -> diffusers.DiffusionPipeline:
     """Load a diffusers folder whose pipeline class is one of `kinds`, and check it.
+
+    `optional` names components that the folder may lack.
 
     Raises:
         Unloadable: the folder is damaged, incomplete, not safe to open, or of another kind.
@@ -43,11 +49,12 @@ def load(
         parts = {
             name: load_model(folder / name, library, class_name, dtype)
             for name, (library, class_name) in components(index).items()
-            if is_model(library, class_name)
+            if is_model(library, class_name) and (name not in optional or (folder / name).is_dir())
         }
+        absent = dict.fromkeys(name for name in optional if not (folder / name).is_dir())
         unwanted = {name: None for name in ("safety_checker",) if name in index}
         pipe = getattr(diffusers, kind).from_pretrained(
-            folder, **parts, **unwanted, local_files_only=True, use_safetensors=True
+            folder, **parts, **unwanted, **absent, local_files_only=True, use_safetensors=True
         )
     except Unloadable:
         raise
@@ -138,7 +145,8 @@ def check(pipe: diffusers.DiffusionPipeline, folder: Path) -> None:
 
 def check_vocabulary(path: Path, tokenizer: Any, encoder: Any) -> None:
     """A tokenizer without its files has a handful of words, and would draw nonsense."""
-    words = len(tokenizer)
-    rows = getattr(getattr(encoder, "config", None), "vocab_size", None)
+    words = len(getattr(tokenizer, "tokenizer", tokenizer))  # a processor has one inside
+    config = getattr(encoder, "config", None)
+    rows = getattr(config and config.get_text_config(), "vocab_size", None)
     if rows is not None and not rows // 2 <= words <= rows:
         raise Unloadable(f"{path} has {words} words; its text encoder knows {rows}")

@@ -15,7 +15,7 @@ from collections.abc import Generator, Iterable
 from multiprocessing.context import ForkServerProcess
 
 from models.contract import WorkerSpec
-from models.families import MODULES
+from models.families import MODULES, TORCHLESS
 
 # Set before torch is imported anywhere: the forkserver inherits them, and the workers from it.
 ENVIRONMENT = {
@@ -38,8 +38,11 @@ def prepare(family_names: Iterable[str], threads: int) -> None:
     os.environ.update({name: os.environ.get(name, value) for name, value in ENVIRONMENT.items()})
     if threads:
         os.environ["OMP_NUM_THREADS"] = str(threads)
-    modules = sorted({MODULES[name] for name in family_names})
-    multiprocessing.get_context("forkserver").set_forkserver_preload(["models.worker", *modules])
+    names = set(family_names)
+    modules = ["models.worker", *sorted(MODULES[name] for name in names)]
+    if not names <= TORCHLESS:
+        modules.insert(0, "models.vision")
+    multiprocessing.get_context("forkserver").set_forkserver_preload(modules)
 
 
 def start(spec: WorkerSpec) -> tuple[ForkServerProcess, socket.socket]:

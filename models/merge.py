@@ -5,12 +5,15 @@ the module itself is never patched. What may be concatenated is an explicit tabl
 a guess: an argument that no rule names must be equal, and a tensor among those forbids merging.
 """
 
+import hashlib
 import inspect
+import itertools
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.utils.weak import WeakIdKeyDictionary
 
 from models import device
 from models.canvas import Call
@@ -20,23 +23,54 @@ from models.canvas import Call
 class MergeRule:
     """How the calls of one class of module are put together along dim 0."""
 
-    rows: str  # the argument whose dim 0 counts the rows
-    batch: frozenset[str]  # tensors, or mappings of tensors, with one entry per row
+    rows: str  # the argument whose entries along dim 0 are the rows
+    batch: frozenset[str]  # one entry per row, all of one shape: tensors, mappings of them, lists
+    uneven: frozenset[str] = frozenset()  # lists of one tensor per row, each of its own shape
     times: frozenset[str] = frozenset()  # a scalar for all rows, or one entry per row
+    alike: frozenset[str] = frozenset()  # one tensor that all rows share
     ignored: frozenset[str] = frozenset()  # without effect on the result
 
 
-UNET = MergeRule(
-    rows="sample",
-    batch=frozenset({"sample", "encoder_hidden_states", "timestep_cond", "added_cond_kwargs"}),
-    times=frozenset({"timestep"}),
-)
-VAE_DECODE = MergeRule(rows="z", batch=frozenset({"z"}), ignored=frozenset({"generator"}))
+def rule(rows: str, **names: str) -> MergeRule:
+    """A rule from names with spaces between."""
+    return MergeRule(rows, **{field: frozenset(text.split()) for field, text in names.items()})
+
 
 RULES: Mapping[str, MergeRule] = {
-    "UNet2DConditionModel.forward": UNET,
-    "AutoencoderKL.decode": VAE_DECODE,
+    "UNet2DConditionModel.forward": rule(
+        "sample",
+        batch="sample encoder_hidden_states timestep_cond added_cond_kwargs",
+        times="timestep",
+    ),
+    "SD3Transformer2DModel.forward": rule(
+        "hidden_states",
+        batch="hidden_states encoder_hidden_states pooled_projections",
+        times="timestep",
+    ),
+    "FluxTransformer2DModel.forward": rule(
+        "hidden_states",
+        batch="hidden_states encoder_hidden_states pooled_projections guidance",
+        times="timestep",
+        alike="img_ids txt_ids",
+    ),
+    "Flux2Transformer2DModel.forward": rule(
+        "hidden_states",
+        batch="hidden_states encoder_hidden_states guidance img_ids txt_ids",
+        times="timestep",
+    ),
+    "QwenImageTransformer2DModel.forward": rule(
+        "hidden_states",
+        batch="hidden_states encoder_hidden_states encoder_hidden_states_mask guidance img_shapes",
+        times="timestep",
+    ),
+    "ZImageTransformer2DModel.forward": rule("x", batch="", uneven="x cap_feats", times="t"),
+    "AutoencoderKL.decode": rule("z", batch="z", ignored="generator"),
+    "AutoencoderKLFlux2.decode": rule("z", batch="z", ignored="generator"),
+    "AutoencoderKLQwenImage.decode": rule("z", batch="z"),
 }
+
+
+CONTENTS = WeakIdKeyDictionary()  # of tensors that were read, by identity
 
 
 class StandIn:
@@ -57,6 +91,10 @@ class StandIn:
     def __getattr__(self, name: str) -> Any:
         return self._methods.get(name) or getattr(self._module, name)
 
+    def to(self, *args: Any, **kwargs: Any) -> "StandIn":
+        """Nothing: where and in what precision shared weights are is no canvas's business."""
+        return self
+
     def __setattr__(self, name: str, value: Any) -> None:
         setattr(self._module, name, value)
 
@@ -76,10 +114,21 @@ def paused(
     rule = RULES.get(f"{type(module).__name__}.{method}") if merging else None
 
     def replacement(*args: Any, **kwargs: Any) -> Any:
-        call = SharedCall(module, method, rule, dict(signature.bind(*args, **kwargs).arguments))
-        return ask(Call(method, call.key(), run_shared, call))
+        arguments = dict(signature.bind(*args, **kwargs).arguments)
+        if rule is None:
+            return ask(Call(method, None, run_shared, SharedCall(module, method, None, arguments)))
+        call = SharedCall(module, method, rule, arguments | {"return_dict": False})
+        return Output(ask(Call(method, call.key(), run_shared, call)))
 
     return replacement
+
+
+class Output(tuple[Any, ...]):
+    """A forward's outputs, also under the name by which some pipelines ask for the first."""
+
+    @property
+    def sample(self) -> Any:
+        return self[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,18 +142,24 @@ class SharedCall:
 
     def key(self) -> Hashable:
         """Equal for calls that may be merged; None for one that may not be."""
-        if self.rule is None or self.arguments.get("return_dict", True):
-            return None
+        assert self.rule is not None
         skipped = self.rule.times | self.rule.ignored
         parts: list[Hashable] = [id(self.module), self.method]
         for name, value in sorted(self.arguments.items()):
             if name in skipped:
                 continue
-            part = form(value) if name in self.rule.batch else constant(value)
+            part = self._part(self.rule, name, value)
             if part is None:
                 return None
             parts.append((name, part))
         return tuple(parts)
+
+    def _part(self, rule: MergeRule, name: str, value: Any) -> Hashable:
+        if name in rule.batch:
+            return form(value)
+        if name in rule.uneven:
+            return (value[0].dtype, value[0].device)
+        return content(value) if name in rule.alike else constant(value)
 
     def rows(self) -> int:
         """How many rows of a merged forward are this call's."""
@@ -125,6 +180,8 @@ def form(value: Any) -> Hashable:
     if isinstance(value, Mapping):
         forms = [(name, form(part)) for name, part in sorted(value.items())]
         return None if any(part is None for _, part in forms) else tuple(forms)
+    if isinstance(value, list):
+        return constant(value[0]) if all(entry == value[0] for entry in value) else None
     return None
 
 
@@ -132,7 +189,22 @@ def constant(value: Any) -> Hashable:
     """An argument that every merged call must pass alike; None where equality cannot be told."""
     if value is None:
         return "none"
+    if isinstance(value, Mapping):
+        return constant([part for item in sorted(value.items()) for part in item])
+    if isinstance(value, list | tuple):
+        parts = tuple(constant(part) for part in value)
+        return None if None in parts else parts
     return (type(value), value) if isinstance(value, bool | int | float | str) else None
+
+
+def content(tensor: torch.Tensor) -> Hashable:
+    """What a tensor holds. Read only once: it may have to come from a GPU."""
+    known = CONTENTS.get(tensor)
+    if known is None:
+        data = tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
+        digest = hashlib.blake2b(data, digest_size=16).digest()
+        known = CONTENTS[tensor] = (tuple(tensor.shape), tensor.dtype, digest)
+    return known
 
 
 def run_shared(calls: Sequence[Call]) -> Sequence[Any]:
@@ -155,7 +227,7 @@ def merged(calls: Sequence[SharedCall]) -> dict[str, Any]:
     arguments = dict(first.arguments)
     for name in first.arguments:
         values = [call.arguments[name] for call in calls]
-        if name in first.rule.batch:
+        if name in first.rule.batch | first.rule.uneven:
             arguments[name] = concatenated(values)
         elif name in first.rule.times:
             rows = [call.rows() for call in calls]
@@ -166,11 +238,13 @@ def merged(calls: Sequence[SharedCall]) -> dict[str, Any]:
 
 
 def concatenated(values: Sequence[Any]) -> Any:
-    """Tensors, mappings of tensors, or Nones, put together row by row."""
+    """Tensors, mappings of them, lists, or Nones, put together row by row."""
     if values[0] is None:
         return None
     if isinstance(values[0], Mapping):
         return {name: concatenated([value[name] for value in values]) for name in values[0]}
+    if isinstance(values[0], list):
+        return [entry for value in values for entry in value]
     return torch.cat(list(values))
 
 
@@ -180,6 +254,14 @@ def per_row(time: Any, rows: int) -> torch.Tensor:
     return vector.expand(rows) if len(vector) == 1 else vector
 
 
-def split(output: tuple[torch.Tensor, ...], rows: Sequence[int]) -> list[tuple[torch.Tensor, ...]]:
-    """A forward's output tuple, cut into one tuple per call."""
-    return list(zip(*(part.split(list(rows)) for part in output), strict=True))
+def split(output: tuple[Any, ...], rows: Sequence[int]) -> list[tuple[Any, ...]]:
+    """A forward's output tuple, of tensors or of lists with an entry per row, cut per call."""
+    return list(zip(*(cut(part, rows) for part in output), strict=True))
+
+
+def cut(part: Any, rows: Sequence[int]) -> list[Any]:
+    """One output, in pieces of so many rows."""
+    if isinstance(part, torch.Tensor):
+        return list(part.split(list(rows)))
+    ends = list(itertools.accumulate(rows))
+    return [part[end - count : end] for count, end in zip(rows, ends, strict=True)]

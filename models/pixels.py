@@ -2,6 +2,7 @@
 
 import torch
 from PIL import Image as Pillow
+from torch.nn import functional
 
 from models.canvas import NotFinite
 from models.contract import Image
@@ -26,3 +27,15 @@ def from_tensor(picture: torch.Tensor) -> Image:
     bytes_ = (picture.float().clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu()
     height, width, _ = bytes_.shape
     return Image(width, height, "RGB", bytes_.contiguous().numpy().tobytes())
+
+
+def whole_cells(mask: Pillow.Image, cell: int) -> Pillow.Image:
+    """The mask grown to whole latents of `cell` px: sampling one pixel of each could miss strokes.
+
+    Pixels that the caller did not mask are pasted back later, so growing costs nothing.
+    """
+    pixels = torch.frombuffer(bytearray(mask.tobytes()), dtype=torch.uint8)
+    marked = (pixels.view(1, 1, mask.height, mask.width) >= 128).float()
+    cells = functional.max_pool2d(marked, cell)
+    grown = functional.interpolate(cells, scale_factor=cell, mode="nearest")[0, 0] * 255
+    return Pillow.fromarray(grown.to(torch.uint8).numpy())

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from diffusers import AutoencoderKLQwenImage
 from torch.nn import functional
 
 from models.contract import Image
 from models.pixels import from_tensor
 
+VIDEO = (AutoencoderKLQwenImage,)  # VAEs whose pictures have a time
 SAMPLES, SIDE = 8, 128  # images to fit on, and their size in px
 
 
@@ -35,11 +37,17 @@ def fit(vae: Any) -> Projection:
     noise = torch.rand(SAMPLES, 3, 4, 4, generator=generator)
     images = functional.interpolate(noise, (SIDE, SIDE), mode="bicubic").clamp(0, 1)
     with torch.no_grad():
-        inputs = (images * 2 - 1).to(vae.device, vae.dtype)
-        latents = vae.encode(inputs).latent_dist.mode().float()
+        latents = encoded(vae, (images * 2 - 1).to(vae.device, vae.dtype)).float()
     small = functional.interpolate(images, latents.shape[-2:], mode="area").to(latents.device)
     rows = latents.movedim(1, -1).flatten(0, -2)
     rows = torch.cat([rows, torch.ones_like(rows[:, :1])], dim=1)
     targets = small.movedim(1, -1).flatten(0, -2)
     # The pseudo-inverse, because a VAE may leave a latent channel constant.
     return Projection(torch.linalg.pinv(rows.cpu()).to(rows.device) @ targets)
+
+
+def encoded(vae: Any, images: torch.Tensor) -> torch.Tensor:
+    """Latents (n, channels, h, w), also of a VAE for videos, to which an image is one frame."""
+    if type(vae) in VIDEO:
+        return vae.encode(images[:, :, None]).latent_dist.mode()[:, :, 0]
+    return vae.encode(images).latent_dist.mode()

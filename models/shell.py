@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from diffusers import DiffusionPipeline
 
 from models.canvas import Call
@@ -21,7 +22,10 @@ SETTINGS = (
     "is_distilled",
     "text_encoder_select_layers",
     "force_zeros_for_empty_prompt",
+    "requires_aesthetics_score",
+    "add_watermarker",
 )
+UNMARKED = {"add_watermarker": False}  # SDXL's pipelines would mark pictures in a way of their own
 
 
 def denoiser_name(pipe: DiffusionPipeline) -> str:
@@ -44,17 +48,30 @@ def shell(
         scheduler: a scheduler of the caller's own; by default a copy of the pipeline's.
         merging: whether its forwards may be shared with other canvases.
     """
-    denoiser = denoiser_name(pipe)
+    name = denoiser_name(pipe)
     parts: dict[str, Any] = dict(pipe.components)
     parts["scheduler"] = copy.deepcopy(pipe.scheduler) if scheduler is None else scheduler
-    for name, method in ((denoiser, "forward"), ("vae", "decode")):
-        module = parts[name]
-        parts[name] = StandIn(module, **{method: paused(module, method, ask, merging=merging)})
+    denoiser, vae = parts[name], parts["vae"]
+    parts[name] = StandIn(denoiser, forward=paused(denoiser, "forward", ask, merging=merging))
+    decode = paused(vae, "decode", ask, merging=merging)
+    parts["vae"] = StandIn(vae, decode=cast(vae, decode), encode=cast(vae, vae.encode))
     wanted = inspect.signature(kind.__init__).parameters
-    settings: Mapping[str, Any] = pipe.config
+    settings: Mapping[str, Any] = pipe.config | UNMARKED
     own = kind(
-        **{name: part for name, part in parts.items() if name in wanted},
-        **{name: settings[name] for name in SETTINGS if name in wanted and name in settings},
+        **{part: parts[part] for part in parts if part in wanted},
+        **{key: settings[key] for key in SETTINGS if key in wanted and key in settings},
     )
     own.set_progress_bar_config(disable=True)
     return own
+
+
+def cast(vae: Any, method: Callable[..., Any]) -> Callable[..., Any]:
+    """The method, its first argument brought to the VAE's own precision.
+
+    Pipelines do it the other way round, and change the weights that other canvases use.
+    """
+
+    def replacement(value: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        return method(value.to(vae.dtype), *args, **kwargs)
+
+    return replacement

@@ -15,6 +15,12 @@ Load: TypeAlias = Callable[[ModelSpec, str], Model]
 
 MODULES = {
     "sd": "models.families.sd",
+    "sdxl": "models.families.sdxl",
+    "sd3": "models.families.sd3",
+    "flux": "models.families.flux",
+    "flux2": "models.families.flux2",
+    "qwen-image": "models.families.qwen_image",
+    "z-image": "models.families.z_image",
     "generic": "models.families.generic",
     "toy": "models.families.toy",
 }

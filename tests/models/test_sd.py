@@ -14,10 +14,13 @@ from diffusers import (
 )
 from PIL import Image as Pillow
 
+from models.checkpoint import Checkpoint
 from models.contract import SCHEDULERS as NAMES
 from models.contract import AnyEvent, Cancelled, Finished, Image, Job, ModelSpec, Step
 from models.families import sd
+from models.pixels import whole_cells
 from models.studio import Studio
+from models.watch import denoised
 
 SIZE = 64
 STOCK = {
@@ -104,7 +107,7 @@ def stock(folder: Path, asked: Job, index: int = 0) -> np.ndarray:
 class Run:
     """A studio, and what came out of it."""
 
-    def __init__(self, model: sd.StableDiffusion, cap: int = 8) -> None:
+    def __init__(self, model: Checkpoint, cap: int = 8) -> None:
         self.events: list[AnyEvent] = []
         self.studio = Studio(self.events.append)
         for kind in ("forward", "decode"):
@@ -127,14 +130,14 @@ class Run:
 
 
 @pytest.fixture(scope="module")
-def model(sd_folder: Path) -> sd.StableDiffusion:
+def model(sd_folder: Path) -> Checkpoint:
     return sd.load(
         ModelSpec(id="tiny", family="sd", path=str(sd_folder), width=64, height=64), "cpu"
     )
 
 
 @pytest.fixture(scope="module")
-def inpainter(sd_inpaint_folder: Path) -> sd.StableDiffusion:
+def inpainter(sd_inpaint_folder: Path) -> Checkpoint:
     spec = ModelSpec(id="tiny", family="sd", path=str(sd_inpaint_folder), width=64, height=64)
     return sd.load(spec, "cpu")
 
@@ -156,7 +159,7 @@ def test_the_contract_names_the_schedulers():
 @pytest.mark.parametrize("scheduler", ["", *sd.SCHEDULERS])
 @pytest.mark.parametrize("task", list(STOCK))
 def test_alone_equals_the_stock_pipeline(
-    model: sd.StableDiffusion, sd_folder: Path, task: str, scheduler: str
+    model: Checkpoint, sd_folder: Path, task: str, scheduler: str
 ) -> None:
     asked = job("owl", task, scheduler=scheduler)
     run = Run(model)
@@ -167,7 +170,7 @@ def test_alone_equals_the_stock_pipeline(
 
 @pytest.mark.parametrize("task", list(STOCK))
 def test_among_strangers_equals_the_stock_pipeline(
-    model: sd.StableDiffusion, sd_folder: Path, task: str
+    model: Checkpoint, sd_folder: Path, task: str
 ) -> None:
     asked = job("owl", task)
     run = Run(model)
@@ -179,7 +182,7 @@ def test_among_strangers_equals_the_stock_pipeline(
         close(run.pixels(each.id), stock(sd_folder, each))
 
 
-def test_a_cancelled_stranger_leaves_no_trace(model: sd.StableDiffusion, sd_folder: Path) -> None:
+def test_a_cancelled_stranger_leaves_no_trace(model: Checkpoint, sd_folder: Path) -> None:
     asked = job("owl")
     run = Run(model)
     run.start(asked)
@@ -194,7 +197,7 @@ def test_a_cancelled_stranger_leaves_no_trace(model: sd.StableDiffusion, sd_fold
         close(run.pixels(each.id), stock(sd_folder, each))
 
 
-def test_strangers_share_forwards(model: sd.StableDiffusion) -> None:
+def test_strangers_share_forwards(model: Checkpoint) -> None:
     """Four tasks of 6, 9, 4 and 12 steps take 12 denoiser ticks and a few decodes, not 31 + 4."""
     run = Run(model)
     run.start(job("owl"))
@@ -207,7 +210,7 @@ def test_strangers_share_forwards(model: sd.StableDiffusion) -> None:
     assert ticks <= 12 + 4
 
 
-def test_strict_jobs_share_nothing_and_repeat_to_the_bit(model: sd.StableDiffusion) -> None:
+def test_strict_jobs_share_nothing_and_repeat_to_the_bit(model: Checkpoint) -> None:
     alone = Run(model)
     alone.start(job("owl", strict=True))
     alone.finish()
@@ -220,7 +223,7 @@ def test_strict_jobs_share_nothing_and_repeat_to_the_bit(model: sd.StableDiffusi
 
 
 def test_without_guidance_there_is_one_row_and_the_same_picture(
-    model: sd.StableDiffusion, sd_folder: Path
+    model: Checkpoint, sd_folder: Path
 ) -> None:
     asked = job("owl", guidance=1.0, negative_prompt="")
     run = Run(model)
@@ -232,7 +235,7 @@ def test_without_guidance_there_is_one_row_and_the_same_picture(
 
 @pytest.mark.parametrize("guidance", [1.0, 5.0])
 def test_nine_channels_inpaint(
-    inpainter: sd.StableDiffusion, sd_inpaint_folder: Path, guidance: float
+    inpainter: Checkpoint, sd_inpaint_folder: Path, guidance: float
 ) -> None:
     asked = job("owl", "inpaint", guidance=guidance)
     run = Run(inpainter)
@@ -242,7 +245,7 @@ def test_nine_channels_inpaint(
     close(run.pixels("owl"), stock(sd_inpaint_folder, asked))
 
 
-def test_nine_channels_only_inpaint(inpainter: sd.StableDiffusion) -> None:
+def test_nine_channels_only_inpaint(inpainter: Checkpoint) -> None:
     assert inpainter.tasks == ("inpaint",)
     run = Run(inpainter)
     run.start(job("owl"))
@@ -253,7 +256,7 @@ def test_nine_channels_only_inpaint(inpainter: sd.StableDiffusion) -> None:
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
 @pytest.mark.parametrize("name", ["ddim", "euler", "euler_ancestral", "dpmpp_2m"])
 def test_previews_show_what_the_scheduler_predicts(
-    model: sd.StableDiffusion, name: str, prediction_type: str
+    model: Checkpoint, name: str, prediction_type: str
 ) -> None:
     kind, changes = sd.SCHEDULERS[name]
     config = model.pipe.scheduler.config
@@ -264,11 +267,11 @@ def test_previews_show_what_the_scheduler_predicts(
     seen = scheduler.scale_model_input(sample, t)
     out = scheduler.step(prediction, t, sample)
     expected = scheduler.model_outputs[-1] if name == "dpmpp_2m" else out.pred_original_sample
-    ours = sd.predicted(scheduler, seen[0], prediction[0], float(t))
+    ours = denoised(scheduler, seen[0], prediction[0], t)
     assert torch.allclose(ours, expected[0], rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
 
 
-def test_previews_come_as_often_as_asked(model: sd.StableDiffusion) -> None:
+def test_previews_come_as_often_as_asked(model: Checkpoint) -> None:
     run = Run(model)
     run.start(job("owl", steps=7, preview_every=3))
     run.finish()
@@ -280,13 +283,13 @@ def test_previews_come_as_often_as_asked(model: sd.StableDiffusion) -> None:
 
 
 def test_masks_grow_to_whole_latents() -> None:
-    mask = Image(16, 8, "L", bytes(5) + b"\xff" + bytes(16 * 8 - 6))
-    grown = np.asarray(sd.whole_cells(mask, 8))
+    mask = Pillow.frombytes("L", (16, 8), bytes(5) + b"\xff" + bytes(16 * 8 - 6))
+    grown = np.asarray(whole_cells(mask, 8))
     assert (grown[:, :8] == 255).all()
     assert (grown[:, 8:] == 0).all()
 
 
-def test_long_prompts_are_noted(model: sd.StableDiffusion) -> None:
+def test_long_prompts_are_noted(model: Checkpoint) -> None:
     run = Run(model)
     run.start(job("owl", prompt="x" * 100, negative_prompt="y", guidance=1.0))
     run.finish()

@@ -1,0 +1,186 @@
+"""A loaded diffusers checkpoint, painting through the stock pipelines of its family.
+
+The loop over steps is diffusers' own; what tells one architecture from another is its `Family`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from PIL import Image as Pillow
+
+from models import audit, device, preview
+from models.canvas import BadJob, Easel, Unloadable
+from models.contract import Image, Job, ModelSpec, Task
+from models.pixels import from_tensor, to_pillow
+from models.shell import shell
+from models.watch import Watch, watched
+
+Pipelines: TypeAlias = Mapping[Task, Any]  # the pipeline class that paints a task
+
+
+def by_class(*sets: Pipelines) -> Mapping[str, Pipelines]:
+    """The sets under the name of each class in them, any of which a folder may name."""
+    return {kind.__name__: pipelines for pipelines in sets for kind in pipelines.values()}
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """The pictures of a job as pipelines take them; the mask is white where to repaint."""
+
+    inputs: Sequence[Pillow.Image] = ()
+    mask: Pillow.Image | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Who reads the prompt (the encoder with the longest view), and how much of it."""
+
+    tokenizer: Any
+    room: int  # tokens of the bare text
+
+    def tokens(self, text: str) -> int:
+        """Tokens of the bare text."""
+        return len(self.tokenizer(text, truncation=False, add_special_tokens=False).input_ids)
+
+
+def as_its_class_says(pipe: Any, pipelines: Pipelines) -> tuple[Task, ...]:
+    """Every task that has a pipeline."""
+    return tuple(pipelines)
+
+
+def above_one(pipe: Any, guidance: float) -> bool:
+    """Classifier-free guidance: off at 1, where it has no effect."""
+    return guidance > 1
+
+
+def as_loaded(pipe: Any) -> None:
+    """Nothing is left to do after loading."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """What one architecture wants: knowledge, asked of a loaded pipeline `pipe`; no loop.
+
+    Attributes:
+        pipelines: by the pipeline class that a folder names, what paints each task; the plainest
+            task first.
+        arguments: (pipe, pipeline class, job, images) → the arguments that say what the job says,
+            but for the prompt, the steps and the seed.
+        unpack: (pipe, latents as the steps have them, without a batch dimension, job) → latents
+            of shape (channels, h, w) as the VAE decodes them.
+        reading: how much of a prompt is read.
+        negates: (pipe, guidance) → whether a negative prompt acts.
+        tasks: what these weights can do, where their class does not tell.
+        schedulers: name → class, and what it changes in the checkpoint's own scheduler config.
+        optional: components that a folder may lack.
+        prepare: what is to be done once, after loading.
+    """
+
+    pipelines: Mapping[str, Pipelines]
+    arguments: Callable[[Any, Any, Job, Images], dict[str, Any]]
+    unpack: Callable[[Any, torch.Tensor, Job], torch.Tensor]
+    reading: Callable[[Any], Reading]
+    negates: Callable[[Any, float], bool] = above_one
+    tasks: Callable[[Any, Pipelines], tuple[Task, ...]] = as_its_class_says
+    schedulers: Mapping[str, tuple[Any, Mapping[str, Any]]] | None = None
+    optional: tuple[str, ...] = ()
+    prepare: Callable[[Any], None] = as_loaded
+
+    def load(self, spec: ModelSpec, device_name: str) -> "Checkpoint":
+        """Load and audit a diffusers folder.
+
+        Raises:
+            Unloadable: the folder, or what was asked for beside it, cannot be served.
+        """
+        target = device.choose(device_name)
+        if spec.scheduler and spec.scheduler not in (self.schedulers or ()):
+            known = ", ".join(self.schedulers or ()) or "none to choose from"
+            raise Unloadable(f"scheduler {spec.scheduler} is unknown here; there are: {known}")
+        dtype = device.dtype_for(spec.dtype, target)
+        pipe: Any = audit.load(Path(spec.path), self.pipelines, dtype, target, self.optional)
+        self.prepare(pipe)
+        return Checkpoint(pipe, self, preview.fit(pipe.vae), self.reading(pipe), spec.scheduler)
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Weights and the knowledge of their family: a `models.canvas.Model`."""
+
+    pipe: Any
+    family: Family
+    projection: preview.Projection
+    reading: Reading
+    scheduler: str  # one of the family's; empty: the checkpoint's own
+
+    @property
+    def pipelines(self) -> Pipelines:
+        """What paints each task."""
+        return self.family.pipelines[type(self.pipe).__name__]
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """What it can do, the plainest first."""
+        return self.family.tasks(self.pipe, self.pipelines)
+
+    def paint(
+        self, job: Job, index: int, inputs: Sequence[Image], mask: Image | None, easel: Easel
+    ) -> Image:
+        """One call of the stock pipeline of the job's task, stopped at every forward.
+
+        Raises:
+            BadJob: these weights cannot do the task, or its images are missing.
+        """
+        kind = self._kind(job, inputs, mask)
+        images = Images([to_pillow(image) for image in inputs], mask and to_pillow(mask))
+        watch = Watch(easel, lambda latents: self._render(latents, job))
+        own = shell(self.pipe, kind, watch.ask, scheduler=self._scheduler(job))
+        self._note_limits(job, easel)
+        with device.named_faults():
+            picture = own(
+                prompt=job.prompt,
+                num_inference_steps=job.steps,
+                **self.family.arguments(self.pipe, kind, job, images),
+                generator=torch.Generator("cpu").manual_seed(job.seeds[index]),
+                output_type="pt",
+                callback_on_step_end=watch.on_step_end,
+                callback_on_step_end_tensor_inputs=watched(own),
+            ).images[0]
+            return from_tensor(picture)
+
+    def settle(self) -> None:
+        """Wait for the device."""
+        device.settle(self.pipe.device)
+
+    def _kind(self, job: Job, inputs: Sequence[Image], mask: Image | None) -> Any:
+        if job.task not in self.tasks:
+            raise BadJob(f"these weights do {', '.join(self.tasks)}, and not {job.task}")
+        if (job.task != "generate" and not inputs) or (job.task == "inpaint" and mask is None):
+            raise BadJob(f"the task {job.task} came without its images")
+        return self.pipelines[job.task]
+
+    def _scheduler(self, job: Job) -> Any:
+        """A scheduler of the canvas's own; None leaves a copy of the checkpoint's."""
+        name = job.scheduler or self.scheduler
+        if not name:
+            return None
+        if name not in (self.family.schedulers or ()):
+            raise BadJob(f"scheduler {name} is unknown")
+        assert self.family.schedulers is not None
+        kind, changes = self.family.schedulers[name]
+        return kind.from_config(self.pipe.scheduler.config, **changes)
+
+    def _render(self, latents: torch.Tensor, job: Job) -> Image:
+        return self.projection.render(self.family.unpack(self.pipe, latents, job))
+
+    def _note_limits(self, job: Job, easel: Easel) -> None:
+        negates = self.family.negates(self.pipe, job.guidance)
+        texts = {"prompt": job.prompt, "negative_prompt": job.negative_prompt if negates else ""}
+        for name, text in texts.items():
+            tokens, room = self.reading.tokens(text), self.reading.room
+            if tokens > room:
+                easel.note(f"{name}: only the first {room} of its {tokens} tokens were read")
+        if job.negative_prompt and not negates:
+            easel.note("negative_prompt: has no effect with this model at this guidance")

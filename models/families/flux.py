@@ -1,0 +1,108 @@
+"""FLUX.1: schnell and dev, Fill for inpainting, Kontext for edits by instruction."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from diffusers import (
+    FluxFillPipeline,
+    FluxImg2ImgPipeline,
+    FluxInpaintPipeline,
+    FluxKontextInpaintPipeline,
+    FluxKontextPipeline,
+    FluxPipeline,
+)
+from PIL import Image as Pillow
+
+from models.checkpoint import Family, Images, Pipelines, Reading, by_class
+from models.contract import Job
+from models.pixels import whole_cells
+
+READS = 512  # tokens of T5
+READS_DISTILLED = 256  # tokens that schnell was trained with
+PIPELINES: Pipelines = {
+    "generate": FluxPipeline,
+    "edit": FluxImg2ImgPipeline,
+    "inpaint": FluxInpaintPipeline,
+}
+KONTEXT: Pipelines = {
+    "generate": FluxKontextPipeline,
+    "edit": FluxKontextPipeline,
+    "inpaint": FluxKontextInpaintPipeline,
+}
+FILL: Pipelines = {"inpaint": FluxFillPipeline}
+
+
+def arguments(pipe: Any, kind: Any, job: Job, images: Images) -> dict[str, Any]:
+    """The job in the words of the task's pipeline."""
+    said: dict[str, Any] = {
+        "guidance_scale": job.guidance,
+        "height": job.height,
+        "width": job.width,
+        "max_sequence_length": reads(pipe),
+    }
+    if negates(pipe, job.guidance) and kind is not FluxFillPipeline:
+        said |= {"true_cfg_scale": job.guidance, "negative_prompt": job.negative_prompt}
+    if kind in KONTEXT.values():  # or it would choose a size of its own
+        said |= {"max_area": job.width * job.height, "_auto_resize": False}
+    if images.inputs:
+        said["image"] = (
+            side_by_side(images.inputs) if kind is FluxKontextPipeline else images.inputs[0]
+        )
+    if job.task != "generate" and kind is not FluxKontextPipeline:
+        said["strength"] = job.strength
+    if images.mask is not None:
+        exact = kind is FluxFillPipeline  # which is shown the mask in full
+        said["mask_image"] = (
+            images.mask if exact else whole_cells(images.mask, pipe.vae_scale_factor)
+        )
+    return said
+
+
+def side_by_side(images: Sequence[Pillow.Image]) -> Pillow.Image:
+    """Several images as the one that Kontext takes, at the height of the first."""
+    height = images[0].height
+    scaled = [
+        image.resize((max(1, round(image.width * height / image.height)), height))
+        for image in images
+    ]
+    stitched = Pillow.new("RGB", (sum(image.width for image in scaled), height))
+    left = 0
+    for image in scaled:
+        stitched.paste(image, (left, 0))
+        left += image.width
+    return stitched
+
+
+def embeds(pipe: Any) -> bool:
+    """Whether guidance is an input of the network, as in dev, and a second prediction is not
+    needed."""
+    return bool(pipe.transformer.config.guidance_embeds)
+
+
+def negates(pipe: Any, guidance: float) -> bool:
+    return guidance > 1 and not embeds(pipe)
+
+
+def reads(pipe: Any) -> int:
+    return READS if embeds(pipe) else READS_DISTILLED
+
+
+def reading(pipe: Any) -> Reading:
+    return Reading(pipe.tokenizer_2, reads(pipe) - 1)
+
+
+def unpack(pipe: Any, latents: torch.Tensor, job: Job) -> torch.Tensor:
+    """Each token is a square of two by two latents."""
+    square = pipe._unpack_latents(latents[None], job.height, job.width, pipe.vae_scale_factor)[0]
+    return square / pipe.vae.config.scaling_factor + pipe.vae.config.shift_factor
+
+
+FAMILY = Family(
+    pipelines=by_class(PIPELINES, KONTEXT, FILL),
+    arguments=arguments,
+    unpack=unpack,
+    reading=reading,
+    negates=negates,
+)
+load = FAMILY.load

@@ -1,0 +1,64 @@
+"""FLUX.2: dev and klein. Text to image and edits by instruction, from one or several images."""
+
+from typing import Any
+
+import torch
+from diffusers import Flux2KleinInpaintPipeline, Flux2KleinPipeline, Flux2Pipeline
+
+from models.checkpoint import Family, Images, Pipelines, Reading, by_class
+from models.contract import Job
+from models.pixels import whole_cells
+
+READS = 512  # tokens, those of the conversation around the prompt among them
+DEV: Pipelines = {"generate": Flux2Pipeline, "edit": Flux2Pipeline, "inpaint": Flux2Pipeline}
+KLEIN: Pipelines = {
+    "generate": Flux2KleinPipeline,
+    "edit": Flux2KleinPipeline,
+    "inpaint": Flux2KleinInpaintPipeline,
+}
+
+
+def arguments(pipe: Any, kind: Any, job: Job, images: Images) -> dict[str, Any]:
+    """The job in the words of its pipeline. dev knows no mask: what is outside is pasted back."""
+    said: dict[str, Any] = {
+        "guidance_scale": job.guidance,
+        "height": job.height,
+        "width": job.width,
+        "max_sequence_length": READS,
+    }
+    if kind is Flux2KleinInpaintPipeline:
+        assert images.mask is not None
+        said["mask_image"] = whole_cells(images.mask, pipe.vae_scale_factor)
+        return said | {"image": images.inputs[0], "strength": job.strength}
+    return said | ({"image": list(images.inputs)} if images.inputs else {})
+
+
+def negates(pipe: Any, guidance: float) -> bool:
+    """Never: dev's guidance is an input of its network, klein's other prediction is of nothing."""
+    return False
+
+
+def reading(pipe: Any) -> Reading:
+    tokenizer = getattr(pipe.tokenizer, "tokenizer", pipe.tokenizer)  # dev's also reads images
+    said = [{"role": "user", "content": ""}]
+    around = tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True)
+    return Reading(tokenizer, READS - len(tokenizer(around).input_ids))
+
+
+def unpack(pipe: Any, latents: torch.Tensor, job: Job) -> torch.Tensor:
+    """Tokens by rows; each is a square of two by two latents, normalised per channel."""
+    cell = 2 * pipe.vae_scale_factor
+    rows = latents.T.reshape(-1, job.height // cell, job.width // cell)[None]
+    norm = pipe.vae.bn
+    spread = torch.sqrt(norm.running_var + pipe.vae.config.batch_norm_eps).view(1, -1, 1, 1)
+    return pipe._unpatchify_latents(rows * spread + norm.running_mean.view(1, -1, 1, 1))[0]
+
+
+FAMILY = Family(
+    pipelines=by_class(DEV, KLEIN),
+    arguments=arguments,
+    unpack=unpack,
+    reading=reading,
+    negates=negates,
+)
+load = FAMILY.load
