@@ -135,14 +135,17 @@ class Checkpoint:
         """
         kind = self._kind(job, inputs, mask)
         images = Images([to_pillow(image) for image in inputs], mask and to_pillow(mask))
+        said = self.family.arguments(self.pipe, kind, job, images)
         watch = Watch(easel, lambda latents: self._render(latents, job))
         own = shell(self.pipe, kind, watch.ask, scheduler=self._scheduler(job))
         self._note_limits(job, easel)
+        if job.task != "generate" and job.strength < 1 and "strength" not in said:
+            easel.note("strength: not used: this model follows the prompt as an instruction")
         with device.named_faults():
             picture = own(
                 prompt=job.prompt,
                 num_inference_steps=job.steps,
-                **self.family.arguments(self.pipe, kind, job, images),
+                **said,
                 generator=torch.Generator("cpu").manual_seed(job.seeds[index]),
                 output_type="pt",
                 callback_on_step_end=watch.on_step_end,

@@ -30,6 +30,7 @@ class Offering:
     guidance_range: tuple[float, float]
     quality: Mapping[Quality, int]  # steps
     strength: float  # of an edit without a mask; 0 < strength ≤ 1
+    instructs: bool  # whether an edit follows the prompt as an instruction
     tasks: tuple[Task, ...]
     max_inputs: int
     negative_prompt: bool  # whether it understands one
@@ -49,7 +50,8 @@ class Offering:
             guidance=model.guidance,
             guidance_range=model.guidance_range,
             quality={"low": quality.low, "medium": quality.medium, "high": quality.high},
-            strength=model.strength,
+            strength=1.0 if model.instructs else model.strength,
+            instructs=model.instructs,
             tasks=model.able,
             max_inputs=model.max_inputs,
             negative_prompt=model.negative_prompt,
@@ -92,8 +94,8 @@ class Catalog:
     def of(cls, config: Config) -> Self:
         """The catalog that a configuration describes."""
         aliases: dict[str, tuple[str, ...]] = {}
-        for alias in config.alias:
-            aliases[alias.model] = aliases.get(alias.model, ()) + alias.names
+        for name, model in config.names.items():
+            aliases[model] = (*aliases.get(model, ()), name)
         offerings = tuple(Offering.of(model, aliases.get(model.id, ())) for model in config.model)
         styles = tuple(Style.of(style) for style in config.style)
         by_name = {name.lower(): each for each in offerings for name in (each.id, *each.aliases)}

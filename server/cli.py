@@ -22,6 +22,10 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 picks a free one.")] = None,
     config: ConfigFile = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=PATH: serve this checkpoint, needing no file. Repeatable."),
+    ] = None,
     device: Device = None,
     insecure_open: Annotated[
         bool, typer.Option("--insecure-open", help="Allow other machines in, without any keys.")
@@ -30,8 +34,9 @@ def serve(
     """Serve the HTTP APIs until interrupted."""
     from server.commands import serve as run
 
+    named = dict(_named(each) for each in model or ())
     flags = {"host": host, "port": port, "insecure_open": insecure_open or None}
-    run(config, {"server": flags, "worker": {"device": device}})
+    run(config, {"server": flags, "worker": {"device": device}}, named)
 
 
 @app.command()
@@ -73,6 +78,16 @@ def check(file: Path) -> None:
     from server.commands import check as run
 
     run(file)
+
+
+def _named(text: str) -> tuple[str, str]:
+    """The two halves of NAME=PATH."""
+    name, mark, path = text.partition("=")
+    if not (name and mark and path):
+        raise typer.BadParameter(
+            f'{text!r} must be like "sdxl=~/models/sdxl"', param_hint="--model"
+        )
+    return name, path
 
 
 def main() -> None:

@@ -36,9 +36,12 @@ EXAMPLE = (
 )
 
 
-def serve(path: Path | None, overrides: Overrides) -> None:
-    """Serve until SIGINT or SIGTERM; exit 1 when nothing can be served."""
-    config = read(path, overrides)
+def serve(path: Path | None, overrides: Overrides, models: Mapping[str, str]) -> None:
+    """Serve until SIGINT or SIGTERM; exit 1 when nothing can be served.
+
+    `models` are paths of checkpoints by the ids to serve them under.
+    """
+    config = read(path, overrides, models)
     keep_log("INFO", "%(name)s: %(message)s")
     parts = assemble_or_exit(config)
     for ending in (signal.SIGINT, signal.SIGTERM):
@@ -244,10 +247,12 @@ def check(file: Path) -> None:
     print(f"{file} is fine: {len(config.model)} models, {len(config.style)} styles")
 
 
-def read(path: Path | None, overrides: Overrides) -> Config:
+def read(
+    path: Path | None, overrides: Overrides, models: Mapping[str, str] | None = None
+) -> Config:
     """The configuration, or the end."""
     try:
-        return load(path, overrides)
+        return load(path, overrides, models)
     except ConfigError as error:
         raise SystemExit(str(error)) from None
 

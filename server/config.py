@@ -20,8 +20,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 from models.contract import ModelSpec, WorkerSpec
 from server.mistakes import LISTS, TABLES, explain, is_sequel
 from server.tables import DEMO, Config, ModelTable
+from server.traits import traits
 
-__all__ = ["Config", "ConfigError", "default_path", "load", "model_spec", "worker_spec"]
+__all__ = ["Config", "ConfigError", "load", "model_spec", "shipped", "worker_spec"]
 
 PREFIX = "LIMNER_"
 Tree: TypeAlias = dict[str, Any]
@@ -44,21 +45,28 @@ class Environment(BaseSettings):
 
 
 def load(
-    path: Path | None = None, overrides: Mapping[str, Mapping[str, object]] | None = None
+    path: Path | None = None,
+    overrides: Mapping[str, Mapping[str, object]] | None = None,
+    models: Mapping[str, str] | None = None,
 ) -> Config:
     """Read a configuration; `path` None is the shipped one.
 
     `overrides` are flags as `{"server": {"port": 80}}`; a None in them is a flag not given.
+    `models` are paths by the ids of models to go before those of the file, or to be the only ones.
 
     Raises:
         ConfigError: with all that is wrong, one line each.
     """
-    path = path or default_path()
+    path = path or shipped("bare.toml" if models else "demo.toml")
     flags = {
         table: {key: value for key, value in keys.items() if value is not None}
         for table, keys in (overrides or {}).items()
     }
     tree, origins = _read(path)
+    named = [_named(*each) for each in (models or {}).items()]
+    if named:
+        tree["model"] = [*named, *tree.get("model", ())]
+        origins["model"] = [*(Path("command line") for _ in named), *origins["model"]]
     layers = {"environment": _environment(), "command line": flags}
     source = Source(path, tree, origins, layers)
     try:
@@ -69,11 +77,11 @@ def load(
         raise ConfigError("\n".join(lines)) from None
 
 
-def default_path() -> Path:
-    """The shipped `demo.toml`, in an installed package or in a checkout."""
+def shipped(name: str) -> Path:
+    """A configuration that ships with limner, in an installed package or in a checkout."""
     package = Path(__file__).parent
-    installed = package / "configs" / "demo.toml"
-    return installed if installed.exists() else package.parent / "configs" / "demo.toml"
+    installed = package / "configs" / name
+    return installed if installed.exists() else package.parent / "configs" / name
 
 
 def worker_spec(config: Config) -> WorkerSpec:
@@ -99,7 +107,7 @@ def model_spec(model: ModelTable) -> ModelSpec:
     return ModelSpec(
         id=model.id,
         family=model.family,
-        path=str(_folder(model)) if model.path else "",
+        path=str(_existing(model)) if model.path else "",
         dtype=model.dtype,
         scheduler=model.scheduler,
         width=model.native[0].width,
@@ -108,16 +116,41 @@ def model_spec(model: ModelTable) -> ModelSpec:
     )
 
 
-def _folder(model: ModelTable) -> Path:
-    folder = Path(model.path)
-    if model.path.startswith(DEMO):
-        shipped = Path(str(importlib.resources.files("models"))) / "demo"
-        folder = shipped / model.path.removeprefix(DEMO)
+def _folder(path: str) -> Path:
+    """What the path of a model leads to."""
+    if path.startswith(DEMO):
+        return Path(str(importlib.resources.files("models"))) / "demo" / path.removeprefix(DEMO)
+    return Path(path).expanduser()
+
+
+def _existing(model: ModelTable) -> Path:
+    folder = _folder(model.path)
     if not folder.is_dir():
         raise ConfigError(
             f'[[model]] {model.id}: path "{model.path}" leads to {folder}, which is not a folder'
         )
     return folder
+
+
+def _named(id_: str, path: str) -> Tree:
+    """The table of a model given on the command line."""
+    return {"id": id_, "path": path if path.startswith("~") else str(Path(path).absolute())}
+
+
+def _described(model: object) -> object:
+    """A model's table, and what its folder adds."""
+    path = model.get("path") if _is_tree(model) else None
+    if not _is_tree(model) or not isinstance(path, str):
+        return model
+    try:
+        folder = _folder(path)
+    except RuntimeError:  # no home folder to start from: checking the path says so
+        return model
+    if "family" not in model and not folder.is_dir():
+        raise ConfigError(
+            f"[[model]] {model.get('id')}: path leads to {folder}, which is no folder"
+        )
+    return traits(folder) | model
 
 
 # -- Files and variables --------------------------------------------------------------------------
@@ -141,6 +174,8 @@ class Source:
                 below = tree.get(table, {})
                 if keys and _is_tree(below):
                     tree[table] = below | keys
+        if "model" in tree:
+            tree["model"] = [_described(model) for model in tree["model"]]
         return tree
 
     def explain(self, mistake: ErrorDetails) -> str:

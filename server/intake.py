@@ -95,7 +95,7 @@ def resolve(
     task = _task(draft, catalog, offering, inputs, mask)
     used = _used_inputs(draft, offering, inputs, notices)
     plan = _sizes(draft, offering, limits, inputs[0] if used else None)
-    notices += [*plan.notices, *_cropping(inputs[:used], plan.output)]
+    notices += [*plan.notices, *_cropping(inputs[: min(used, 1)], plan.output)]
     prompt, negative_prompt = _prompts(draft, catalog, offering, limits, notices)
     steps = _steps(draft, offering, notices)
     job = Job(
@@ -171,12 +171,12 @@ def _sizes(draft: Draft, offering: Offering, limits: LimitsTable, base: Size | N
     return plan_sizes(offering.sizing, wish, limits.output_pixels)
 
 
-def _cropping(used: Sequence[Size], output: Size) -> Iterator[Notice]:
-    """What `pictures.cropped` does to images of another shape than the answer."""
-    for position, size in enumerate(used):
+def _cropping(base: Sequence[Size], output: Size) -> Iterator[Notice]:
+    """What `pictures.cropped` does to a base, if there is one, of another shape than the answer."""
+    for size in base:
         if not alike(size, output):
             message = f"cropped around its centre, as the answer is {output} and it is {size}"
-            yield Notice(f"images[{position}]", message)
+            yield Notice("images[0]", message)
 
 
 def alike(size: Size, other: Size) -> bool:

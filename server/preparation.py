@@ -10,6 +10,10 @@ from models.contract import Image
 from server.catalog import Size
 from server.intake import Notice, Order, alike
 from server.pictures import cropped, paste_back, resized
+from server.sizes import size_of_area
+
+REFERENCE_STEP = 16  # px; models look at squares of so many
+MIN_REFERENCE = REFERENCE_STEP**2
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +47,15 @@ class Prepared:
 
 
 def prepare(order: Order, inputs: Inputs) -> Prepared:
-    """Bring the images to the sizes they are needed at, cropping what has another shape."""
+    """Bring the images to the sizes they are needed at, cropping a base of another shape."""
     job, output = order.job, order.output
     order = replace(order, draft=replace(order.draft, images=(), mask=None))
-    used = [shaped(image, output) for image in inputs.images[: job.inputs]]
-    images = [resized(image, job.width, job.height) for image in used]
+    if not job.inputs:
+        return Prepared(order=order, sizes=inputs.sizes)
+    base, *others = inputs.images[: job.inputs]
+    base = shaped(base, output)
+    images = [resized(base, job.width, job.height)]
+    images += [reference(other, job.width * job.height) for other in others]
     if not job.masked or inputs.mask is None:
         return Prepared(order=order, sizes=inputs.sizes, images=images)
     mask = shaped(inputs.mask, output)
@@ -56,9 +64,16 @@ def prepare(order: Order, inputs: Inputs) -> Prepared:
         sizes=inputs.sizes,
         images=images,
         mask=resized(mask, job.width, job.height),
-        base_outside=resized(used[0], output.width, output.height),
+        base_outside=resized(base, output.width, output.height),
         mask_outside=resized(mask, output.width, output.height),
     )
+
+
+def reference(image: Image, area: int) -> Image:
+    """An image that is only looked at: whole, and of no more than the area that is painted."""
+    size = Size(image.width, image.height)
+    size = size_of_area(min(size.area, area), size.aspect, REFERENCE_STEP, max(area, MIN_REFERENCE))
+    return resized(image, size.width, size.height)
 
 
 def shaped(image: Image, output: Size) -> Image:

@@ -5,7 +5,7 @@ Right by construction, each by itself and all together. Knows nothing of files o
 
 import ipaddress
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 from urllib.parse import urlsplit
@@ -117,6 +117,12 @@ Steps: TypeAlias = Annotated[int, Field(ge=1, le=1000)]
 Guidance: TypeAlias = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 
 
+SCHEDULED = ("sd", "sdxl")  # families that let a noise schedule be chosen
+Family: TypeAlias = Literal[
+    "sd", "sdxl", "sd3", "flux", "flux2", "qwen-image", "z-image", "generic", "toy"
+]
+
+
 class Table(BaseModel):
     """A table of the file: frozen, and a key it does not know is an error."""
 
@@ -182,7 +188,7 @@ class ModelTable(Table):
     """`[[model]]`"""
 
     id: Slug
-    family: Literal["sd", "generic", "toy"]
+    family: Family
     path: Annotated[str, AfterValidator(_model_path)] = ""
     dtype: Dtype = "auto"
     scheduler: str = ""
@@ -197,6 +203,7 @@ class ModelTable(Table):
     quality: QualityTable | None = None
     strength: float = Field(default=0.6, gt=0, le=1)
     tasks: tuple[Task, ...] | None = Field(default=None, min_length=1)
+    instructs: bool = False
     max_inputs: int = Field(default=1, ge=1)
     negative_prompt: bool = True
     prompt_chars: int | None = Field(default=None, ge=1)
@@ -236,8 +243,8 @@ class ModelTable(Table):
     def _problems(self) -> Iterator[str]:
         if (self.family == "toy") != (not self.path):
             yield "path is required" if not self.path else "path must be left out: toy has none"
-        if self.family != "sd" and self.scheduler:
-            yield "scheduler must be left out: only the family sd has a choice"
+        if self.family not in SCHEDULED and self.scheduler:
+            yield f"scheduler must be left out: only {' and '.join(SCHEDULED)} have a choice"
         elif self.scheduler and self.scheduler not in SCHEDULERS:
             yield f"scheduler must be one of {', '.join(SCHEDULERS)}, not {self.scheduler!r:.60}"
         if any(side % self.multiple for size in self.native for side in (size.width, size.height)):
@@ -258,9 +265,9 @@ class ModelTable(Table):
 
 
 class AliasTable(Table):
-    """`[[alias]]`"""
+    """`[[alias]]`; without a model, of the first one, for names that nothing else is called by."""
 
-    model: str
+    model: str = ""
     names: tuple[Name, ...] = Field(min_length=1)
 
 
@@ -283,6 +290,15 @@ class Config(Table):
     alias: tuple[AliasTable, ...] = ()
     style: tuple[StyleTable, ...] = ()
 
+    @property
+    def names(self) -> Mapping[str, str]:
+        """Alias → id of its model."""
+        said = {name: alias.model for alias in self.alias if alias.model for name in alias.names}
+        taken = {model.id for model in self.model} | {name.lower() for name in said}
+        others = [name for alias in self.alias if not alias.model for name in alias.names]
+        first = self.model[0].id
+        return said | {name: first for name in others if name.lower() not in taken}
+
     @model_validator(mode="after")
     def _coherent(self) -> "Config":
         if problems := [*self._problems()]:
@@ -291,7 +307,8 @@ class Config(Table):
 
     def _problems(self) -> Iterator[str]:
         ids = [model.id for model in self.model]
-        names = [name.lower() for alias in self.alias for name in alias.names]
+        said = [alias for alias in self.alias if alias.model]
+        names = [name.lower() for alias in said for name in alias.names]
         styles = [name_key(style.name) for style in self.style]
         for twice in _repeated(ids):
             yield f'[[model]] id: two models are called "{twice}"'
@@ -301,7 +318,7 @@ class Config(Table):
             yield f'[[alias]] names: "{name}" is the id of a model'
         for twice in _repeated(styles):
             yield f'[[style]] name: two styles are called "{twice}"'
-        for alias in self.alias:
+        for alias in said:
             if alias.model not in ids:
                 yield f'[[alias]] model: there is no model "{alias.model}"; there are {ids}'
         for model in self.model:

@@ -1,5 +1,7 @@
 """Every family's pixels equal the stock pipelines', alone, in company and beside the cancelled."""
 
+import importlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -16,6 +18,7 @@ from models import families
 from models.checkpoint import Checkpoint
 from models.contract import AnyEvent, Cancelled, Failed, Finished, Image, Job, ModelSpec, Step
 from models.studio import Studio
+from server.traits import traits
 
 WIDTH, HEIGHT = 96, 64
 FAMILY_OF = {
@@ -406,3 +409,14 @@ def test_several_images_are_all_seen(model_of: Callable[[str], Checkpoint]) -> N
             outcomes.append(model_of(name).paint(asked, 0, images, None, Sitter()))
         assert len({image.pixels for image in outcomes}) == 3, name
         assert {(image.width, image.height) for image in outcomes} == {(WIDTH, HEIGHT)}
+
+
+def test_the_server_tells_folders_by_the_same_classes(tmp_path: Path) -> None:
+    """What the server reads off a folder is what its family loads and can do."""
+    for name in ("sd", "sdxl", "sd3", "flux", "flux2", "qwen-image", "z-image"):
+        family = importlib.import_module(families.MODULES[name]).FAMILY
+        for kind, pipelines in family.pipelines.items():
+            (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": kind}))
+            found = traits(tmp_path)
+            assert found["family"] == name, kind
+            assert set(found["tasks"]) == set(pipelines), kind

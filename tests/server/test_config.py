@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from models.contract import SCHEDULERS, ModelSpec
-from server.config import ConfigError, default_path, load, model_spec, worker_spec
+from server.config import ConfigError, load, model_spec, shipped, worker_spec
 from server.sizes import Size
 from server.tables import (
     AliasTable,
@@ -63,11 +63,11 @@ def test_shipped_config_loads(name):
 
 def test_every_shipped_config_is_tested():
     shipped = {path.stem for path in (ROOT / "configs").glob("*.toml")}
-    assert shipped == {"demo", "toy", "workstation", "styles"}
+    assert shipped == {"bare", "demo", "slugs", "styles", "toy", "workstation"}
 
 
 def test_default_is_the_shipped_model():
-    assert default_path().name == "demo.toml"
+    assert shipped("demo.toml").exists()
     config = load()
     assert [model.id for model in config.model] == ["sketch"]
     assert config.worker.threads == 1
@@ -166,7 +166,7 @@ def test_hosts_and_origins_as_browsers_send_them(write):
 
 def test_the_page_names_the_schedulers():
     row = next(line for line in DOCS.splitlines() if line.startswith("| `scheduler`"))
-    assert {*re.findall(r"`(\w+)`", row)} == {"scheduler", "sd", *SCHEDULERS}
+    assert {*re.findall(r"`(\w+)`", row)} == {"scheduler", "sd", "sdxl", *SCHEDULERS}
 
 
 def test_variables_of_container_platforms_are_left_alone(write, monkeypatch):
@@ -238,7 +238,7 @@ MISTAKES = {
     "not finite": ("[worker]\nstart_seconds = inf\n" + TOY, ["start_seconds", "finite"]),
     "output": ("[limits]\noutput_pixels = 1\n" + TOY, ["output_pixels", "524288"]),
     "slug": (TOY.replace('"toy"', '"A b"', 1), ["[[model]] A b: id: must match", "a-z0-9"]),
-    "family": (TOY.replace('family = "toy"', 'family = "x"'), ["family", "'sd', 'generic'"]),
+    "family": (TOY.replace('family = "toy"', 'family = "x"'), ["family", "'sd', 'sdxl'"]),
     "native": (TOY.replace("64x64", "64"), ["native", '"512x512"']),
     "empty native": (TOY.replace('["64x64"]', "[]"), ["native: must have at least one entry"]),
     "native off its grid": (TOY.replace("64x64", "68x64"), ["native", "multiple of 8"]),

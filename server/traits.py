@@ -1,0 +1,185 @@
+"""What a checkpoint is, told by its folder: its family, and how it is best asked.
+
+Reads small JSON files only, and so needs no torch. What it finds are defaults of a `[[model]]`
+table: the keys that the table has itself go first.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias, cast
+
+Keys: TypeAlias = dict[str, Any]  # of a [[model]] table
+Tree: TypeAlias = Mapping[str, Any]
+
+ALL = ("generate", "edit", "inpaint")
+EDITS = ("edit", "inpaint")
+HASTY = re.compile(r"turbo|lightning|hyper|lcm|schnell|distilled", re.IGNORECASE)
+
+# Sizes of about one megapixel that models are trained at.
+MEGAPIXEL = (
+    *("1024x1024", "1152x896", "896x1152", "1216x832", "832x1216"),
+    *("1344x768", "768x1344"),
+)
+QWEN_SIZES = ("1328x1328", "1664x928", "928x1664", "1472x1104", "1104x1472")
+
+
+def traits(folder: Path) -> Keys:
+    """The keys that a folder amounts to; none where it is no diffusers folder (loading tells why).
+
+    Distilled models are told by their names: nothing in their folders does.
+    """
+    index = _json(folder / "model_index.json")
+    kind = index.get("_class_name")
+    if not isinstance(kind, str):
+        return {}
+    for names, describe in KINDS.items():
+        if re.fullmatch(names, kind):
+            return describe(kind, folder, index)
+    return {"family": "generic", "native": ("1024x1024",), "multiple": 32, "guidance": 4.5}
+
+
+def _json(path: Path) -> Tree:
+    try:
+        tree: object = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return cast("Tree", tree) if isinstance(tree, dict) else {}
+
+
+def _hasty(folder: Path) -> bool:
+    return bool(HASTY.search(folder.name))
+
+
+def _sd(kind: str, folder: Path, index: Tree) -> Keys:
+    unet = _json(folder / "unet" / "config.json")
+    side = 768 if unet.get("sample_size") == 96 else 512
+    long = side * 3 // 2
+    keys: Keys = {
+        "family": "sd",
+        "native": (f"{side}x{side}", f"{side}x{long}", f"{long}x{side}"),
+        "multiple": 8,
+        "steps": 25,
+        "guidance": 7.5,
+        "guidance_range": (0.0, 50.0),
+        "tasks": ALL,
+        "max_batch": 8,
+    }
+    if "Pix2Pix" in kind:
+        keys |= {"tasks": EDITS, "instructs": True}
+    return _unet(keys, unet, folder)
+
+
+def _sdxl(kind: str, folder: Path, index: Tree) -> Keys:
+    keys: Keys = {
+        "family": "sdxl",
+        "native": MEGAPIXEL,
+        "multiple": 8,
+        "steps": 30,
+        "guidance": 6.0,
+        "guidance_range": (0.0, 50.0),
+        "tasks": ALL,
+        "max_batch": 8,
+    }
+    return _unet(keys, _json(folder / "unet" / "config.json"), folder)
+
+
+def _unet(keys: Keys, unet: Tree, folder: Path) -> Keys:
+    """A UNet of nine channels only inpaints; a distilled one wants few steps and no guidance."""
+    if unet.get("in_channels") == 9:
+        keys |= {"tasks": ("inpaint",)}
+    if _hasty(folder):
+        keys |= {"steps": 4, "guidance": 1.0, "steps_range": (1, 50)}
+    return keys
+
+
+def _sd3(kind: str, folder: Path, index: Tree) -> Keys:
+    hasty: Keys = {"steps": 4, "guidance": 1.0} if _hasty(folder) else {}
+    return {
+        "family": "sd3",
+        "native": MEGAPIXEL,
+        "multiple": 16,
+        "steps": 28,
+        "guidance": 4.5,
+        "tasks": ALL,
+    } | hasty
+
+
+def _flux(kind: str, folder: Path, index: Tree) -> Keys:
+    keys: Keys = {
+        "family": "flux",
+        "native": MEGAPIXEL,
+        "multiple": 16,
+        "steps": 28,
+        "guidance": 3.5,
+        "tasks": ALL,
+        "negative_prompt": False,  # guidance is an input of the network
+    }
+    if not _json(folder / "transformer" / "config.json").get("guidance_embeds", False):
+        keys |= {"steps": 4, "guidance": 1.0, "negative_prompt": True}
+    if "Fill" in kind:
+        keys |= {"steps": 50, "guidance": 30.0, "guidance_range": (0.0, 100.0)}
+        keys |= {"tasks": ("inpaint",), "negative_prompt": False}
+    if "Kontext" in kind:
+        keys |= {"guidance": 2.5, "instructs": True, "max_inputs": 4}
+    return keys
+
+
+def _flux2(kind: str, folder: Path, index: Tree) -> Keys:
+    keys: Keys = {
+        "family": "flux2",
+        "native": MEGAPIXEL,
+        "multiple": 16,
+        "max_pixels": 2048 * 2048,
+        "steps": 50,
+        "guidance": 4.0,
+        "tasks": ALL,
+        "negative_prompt": False,
+        "instructs": True,
+        "max_inputs": 8,
+    }
+    if index.get("is_distilled"):
+        keys |= {"steps": 4, "guidance": 1.0}
+    return keys
+
+
+def _qwen(kind: str, folder: Path, index: Tree) -> Keys:
+    keys: Keys = {
+        "family": "qwen-image",
+        "native": QWEN_SIZES,
+        "multiple": 16,
+        "steps": 50,
+        "guidance": 4.0,
+        "tasks": ALL,
+    }
+    if "Edit" in kind:
+        keys |= {"steps": 40, "tasks": EDITS, "instructs": True}
+    if "EditPlus" in kind:
+        keys |= {"max_inputs": 3}
+    return keys
+
+
+def _z(kind: str, folder: Path, index: Tree) -> Keys:
+    hasty: Keys = {"steps": 9, "guidance": 1.0} if _hasty(folder) else {}
+    return {
+        "family": "z-image",
+        "native": MEGAPIXEL,
+        "multiple": 16,
+        "max_pixels": 2048 * 2048,
+        "steps": 50,
+        "guidance": 5.0,
+        "tasks": ALL,
+    } | hasty
+
+
+# By the pipeline's class; what is none of these goes through the generic family.
+KINDS: Mapping[str, Callable[[str, Path, Tree], Keys]] = {
+    "StableDiffusion(Img2Img|Inpaint|InstructPix2Pix)?Pipeline": _sd,
+    "StableDiffusionXL(Img2Img|Inpaint)?Pipeline": _sdxl,
+    "StableDiffusion3(Img2Img|Inpaint)?Pipeline": _sd3,
+    "Flux(Img2Img|Inpaint|Fill|Kontext|KontextInpaint)?Pipeline": _flux,
+    "Flux2(Klein|KleinInpaint)?Pipeline": _flux2,
+    "QwenImage(Img2Img|Inpaint|Edit|EditPlus)?Pipeline": _qwen,
+    "ZImage(Img2Img|Inpaint)?Pipeline": _z,
+}

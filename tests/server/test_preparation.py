@@ -1,0 +1,72 @@
+"""What becomes of uploads before they are sent to a worker."""
+
+import pytest
+
+from models.contract import Image, Job
+from server.intake import Draft, Order
+from server.preparation import Inputs, prepare
+from server.sizes import Size
+
+
+def image(width: int, height: int, mode: str = "RGB") -> Image:
+    return Image(width, height, mode, bytes(width * height * (3 if mode == "RGB" else 1)))
+
+
+def order(inputs: int, masked: bool = False) -> Order:
+    return Order(
+        draft=Draft(dialect="aimo", task="edit", model="m", prompt="p", images=(b"file",)),
+        job=Job(
+            id="j",
+            model="m",
+            task="inpaint" if masked else "edit",
+            prompt="p",
+            width=128,
+            height=64,
+            steps=4,
+            guidance=1.0,
+            seeds=(1,),
+            inputs=inputs,
+            masked=masked,
+        ),
+        output=Size(256, 128),
+        notices=(),
+    )
+
+
+def test_the_base_is_cropped_and_scaled_to_what_is_painted() -> None:
+    prepared = prepare(order(1), Inputs((image(300, 300),), None, (Size(300, 300),), ()))
+    (base,) = prepared.images
+    assert (base.width, base.height) == (128, 64)
+    assert prepared.order.draft.images == ()  # the files are not kept while it waits
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((300, 300), (80, 80)),
+        ((40, 400), (16, 272)),
+        ((64, 48), (64, 48)),
+        ((4000, 10), (512, 16)),
+        ((3, 3), (16, 16)),
+    ],
+)
+def test_other_images_stay_whole_and_of_their_shape(size, expected) -> None:
+    images = (image(128, 64), image(*size))
+    prepared = prepare(order(2), Inputs(images, None, (), ()))
+    other = prepared.images[1]
+    assert other.width * other.height <= max(128 * 64, 16 * 16)
+    assert (other.width % 16, other.height % 16) == (0, 0)
+    assert (other.width, other.height) == expected
+
+
+def test_surplus_images_are_not_sent() -> None:
+    prepared = prepare(order(1), Inputs((image(64, 64), image(64, 64)), None, (), ()))
+    assert len(prepared.images) == 1
+
+
+def test_outside_of_a_mask_the_base_is_kept_at_the_size_of_the_answer() -> None:
+    inputs = Inputs((image(256, 128),), image(256, 128, "L"), (), ())
+    prepared = prepare(order(1, masked=True), inputs)
+    assert prepared.mask is not None
+    assert prepared.base_outside is not None
+    assert (prepared.mask.width, prepared.base_outside.width) == (128, 256)
