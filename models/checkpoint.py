@@ -12,9 +12,9 @@ import torch
 from PIL import Image as Pillow
 
 from models import audit, device, preview
-from models.canvas import BadJob, Easel, Unloadable
+from models.canvas import BadJob, Easel, NotFinite, Unloadable
 from models.contract import Image, Job, ModelSpec, Task
-from models.pixels import from_tensor, to_pillow
+from models.pixels import from_tensor, is_black, to_pillow
 from models.shell import shell
 from models.watch import Watch, watched
 
@@ -137,7 +137,7 @@ class Checkpoint:
         images = Images([to_pillow(image) for image in inputs], mask and to_pillow(mask))
         said = self.family.arguments(self.pipe, kind, job, images)
         watch = Watch(easel, lambda latents: self._render(latents, job))
-        own = shell(self.pipe, kind, watch.ask, scheduler=self._scheduler(job))
+        own = shell(self.pipe, kind, watch.ask, easel.note, scheduler=self._scheduler(job))
         self._note_limits(job, easel)
         if job.task != "generate" and job.strength < 1 and "strength" not in said:
             easel.note("strength: not used: this model follows the prompt as an instruction")
@@ -151,7 +151,10 @@ class Checkpoint:
                 callback_on_step_end=watch.on_step_end,
                 callback_on_step_end_tensor_inputs=watched(own),
             ).images[0]
-            return from_tensor(picture)
+            image = from_tensor(picture)
+        if is_black(image) and not any(is_black(shown) for shown in inputs[:1]):
+            raise NotFinite("the picture is black all over")
+        return image
 
     def settle(self) -> None:
         """Wait for the device."""

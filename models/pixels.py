@@ -29,6 +29,11 @@ def from_tensor(picture: torch.Tensor) -> Image:
     return Image(width, height, "RGB", bytes_.contiguous().numpy().tobytes())
 
 
+def is_black(image: Image) -> bool:
+    """Whether every byte is 0: what overflow in half precision may look like after a decode."""
+    return not any(image.pixels)
+
+
 def whole_cells(mask: Pillow.Image, cell: int) -> Pillow.Image:
     """The mask grown to whole latents of `cell` px: sampling one pixel of each could miss strokes.
 

@@ -15,6 +15,7 @@ from diffusers import DiffusionPipeline
 
 from models.canvas import Call
 from models.merge import StandIn, paused
+from models.tiles import or_in_tiles
 
 # Constructor arguments that are settings rather than components; kept in the pipeline's config.
 SETTINGS = (
@@ -37,6 +38,7 @@ def shell(
     pipe: DiffusionPipeline,
     kind: type[DiffusionPipeline],
     ask: Callable[[Call], Any],
+    note: Callable[[str], None],
     *,
     scheduler: Any = None,
     merging: bool = True,
@@ -45,6 +47,7 @@ def shell(
 
     Args:
         ask: the easel's `ask`.
+        note: the easel's `note`.
         scheduler: a scheduler of the caller's own; by default a copy of the pipeline's.
         merging: whether its forwards may be shared with other canvases.
     """
@@ -53,7 +56,7 @@ def shell(
     parts["scheduler"] = copy.deepcopy(pipe.scheduler) if scheduler is None else scheduler
     denoiser, vae = parts[name], parts["vae"]
     parts[name] = StandIn(denoiser, forward=paused(denoiser, "forward", ask, merging=merging))
-    decode = paused(vae, "decode", ask, merging=merging)
+    decode = or_in_tiles(vae, paused(vae, "decode", ask, merging=merging), ask, note)
     parts["vae"] = StandIn(vae, decode=cast(vae, decode), encode=cast(vae, vae.encode))
     wanted = inspect.signature(kind.__init__).parameters
     settings: Mapping[str, Any] = pipe.config | UNMARKED

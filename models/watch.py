@@ -30,8 +30,8 @@ class Watch:
 
     def ask(self, call: Call) -> Any:
         """Pass the call on."""
-        shared: SharedCall = call.arguments
-        if shared.method == "forward":
+        if call.kind == "forward":
+            shared: SharedCall = call.arguments
             self.seen = shared.arguments.get("sample")
         return self.easel.ask(call)
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image as Pillow
 
-from models import families
+from models import families, tiles
 from models.checkpoint import Checkpoint
 from models.contract import AnyEvent, Cancelled, Failed, Finished, Image, Job, ModelSpec, Step
 from models.studio import Studio
@@ -388,7 +388,7 @@ def test_the_last_preview_shows_what_is_decoded(
     task = model.tasks[0]
     scheduler = "euler" if model.family.schedulers else ""  # whose last step lands on the outcome
     blank = raw(Pillow.new("L", (WIDTH, HEIGHT), 255))  # nothing is blended in at the end
-    asked = job("owl", task, negative_prompt="", scheduler=scheduler)
+    asked = job("owl", task, negative_prompt="", scheduler=scheduler, strength=1.0)
     watched.paint(
         asked, 0, [raw(picture(1))] * asked.inputs, blank if asked.masked else None, sitter
     )
@@ -405,7 +405,7 @@ def test_several_images_are_all_seen(model_of: Callable[[str], Checkpoint]) -> N
         outcomes = []
         for others in ([], [picture(2)], [picture(3).resize((64, 96))]):
             images = [raw(image) for image in (picture(1), *others)]
-            asked = job("owl", "edit", inputs=len(images), negative_prompt="")
+            asked = job("owl", "edit", inputs=len(images), negative_prompt="", strength=1.0)
             outcomes.append(model_of(name).paint(asked, 0, images, None, Sitter()))
         assert len({image.pixels for image in outcomes}) == 3, name
         assert {(image.width, image.height) for image in outcomes} == {(WIDTH, HEIGHT)}
@@ -420,3 +420,67 @@ def test_the_server_tells_folders_by_the_same_classes(tmp_path: Path) -> None:
             found = traits(tmp_path)
             assert found["family"] == name, kind
             assert set(found["tasks"]) == set(pipelines), kind
+
+
+@pytest.mark.parametrize("name", ["sd", "flux2_klein", "qwen_image"])
+def test_a_decode_that_does_not_fit_is_done_in_tiles(
+    model_of: Callable[[str], Checkpoint], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    model, asked = model_of(name), job("owl", "generate")
+    whole = run_alone(model, asked).pixels("owl")
+    vae = model.pipe.vae
+
+    def full(*args: object, **kwargs: object) -> object:
+        raise torch.OutOfMemoryError("no room")
+
+    monkeypatch.setattr(vae, "decode", full)
+    run = run_alone(model, asked)
+    close(run.pixels("owl"), whole)  # small enough for one tile
+    (end,) = [event for event in run.events if isinstance(event, Finished)]
+    assert "tiles" in end.notes[-1]
+    monkeypatch.setattr(tiles, "TILE", 32)
+    assert run_alone(model, asked).pixels("owl").std() > 0
+    monkeypatch.setattr(vae, "tiled_decode", full)
+    (end,) = [event for event in run_alone(model, asked).events if isinstance(event, Failed)]
+    assert end.fault.kind == "out_of_memory"
+
+
+def test_a_vae_that_overflows_in_half_precision_stays_in_full(
+    folder_of: Callable[[str], Path],
+) -> None:
+    """Stock pipelines switch the shared weights to and fro, under other canvases' feet."""
+    spec = ModelSpec(
+        id="tiny",
+        family="sdxl",
+        path=str(folder_of("sdxl")),
+        dtype="float16",
+        width=WIDTH,
+        height=HEIGHT,
+    )
+    model = families.loader("sdxl")(spec, "cpu")
+    assert isinstance(model, Checkpoint)
+    run = Run(model)
+    for asked in company("sdxl"):
+        run.start(asked)
+    while len(run.studio):
+        run.studio.tick()
+        assert model.pipe.vae.dtype == torch.float32
+    for asked in company("sdxl"):
+        assert run.pixels(asked.id).std() > 0
+
+
+def test_a_picture_that_is_black_all_over_is_an_error(
+    model_of: Callable[[str], Checkpoint], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = model_of("sd")
+    whole = model.pipe.vae.decode
+
+    def dark(z: torch.Tensor, return_dict: bool = True, generator: Any = None) -> Any:
+        return (torch.full_like(whole(z, return_dict=False)[0], -1.0),)
+
+    monkeypatch.setattr(model.pipe.vae, "decode", dark)
+    (end,) = [e for e in run_alone(model, job("owl", "generate")).events if isinstance(e, Failed)]
+    assert end.fault.kind == "not_finite"
+    black = Image(WIDTH, HEIGHT, "RGB", bytes(WIDTH * HEIGHT * 3))
+    edit = job("owl", "edit", negative_prompt="")
+    assert model.paint(edit, 0, [black], None, Sitter()) == black
