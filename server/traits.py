@@ -140,7 +140,7 @@ def _flux2(kind: str, folder: Path, index: Tree) -> Keys:
         "max_inputs": 8,
     }
     if index.get("is_distilled"):
-        keys |= {"steps": 4, "guidance": 1.0}
+        keys |= {"steps": 4, "guidance": 1.0, "guidance_range": (1.0, 1.0)}
     return keys
 
 

@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from models import vision
+from models.vision import LIBRARY as LIBRARY  # ahead of diffusers, as in a worker
 from tests.models import tiny
 
-LIBRARY = vision.LIBRARY  # ahead of diffusers, as in a worker
 torch.set_num_threads(1)
 
 
