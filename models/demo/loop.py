@@ -6,6 +6,8 @@ optimizer, average and step are enough to go on exactly where a run stopped.
 
 import copy
 import math
+import signal
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-SAVE_EVERY = 180.0  # seconds
+SAVE_EVERY = 120.0  # seconds
 SAY_EVERY = 50  # steps
 
 
@@ -40,7 +42,7 @@ def train(stage: Stage, folder: Path, *, resume: bool) -> nn.Module:
     kept = copy.deepcopy(stage.model) if stage.ema else stage.model
     path = folder / f"{stage.name}.pt"
     first = load(path, stage, kept) if resume and path.exists() else 0
-    clock, mean = Clock(first, stage.steps), 0.0
+    clock, halt, mean = Clock(first, stage.steps), Halt(), 0.0
     for step in range(first, stage.steps):
         loss = advance(stage, step)
         if stage.ema:
@@ -51,8 +53,10 @@ def train(stage: Stage, folder: Path, *, resume: bool) -> nn.Module:
                 f"{stage.name} {step + 1}/{stage.steps} loss {mean:.4f} {clock.eta(step + 1)}",
                 flush=True,
             )
-        if clock.due() or step + 1 == stage.steps:
+        if clock.due() or halt.asked or step + 1 == stage.steps:
             save(path, stage, kept, step + 1)
+        if halt.asked:
+            sys.exit(f"{stage.name} stopped and saved at step {step + 1}")
     return kept
 
 
@@ -110,6 +114,18 @@ class Clock:
             return False
         self.saved = now
         return True
+
+
+class Halt:
+    """Whether SIGTERM or SIGINT came: the run then saves after its step and ends."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self.ask)
+
+    def ask(self, number: int, frame: object) -> None:
+        self.asked = True
 
 
 def save(path: Path, stage: Stage, kept: nn.Module, step: int) -> None:

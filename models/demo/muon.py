@@ -2,8 +2,8 @@
 
 Muon (K. Jordan, 2024): the momentum of a weight matrix is replaced by its nearest orthogonal
 matrix, so that weak directions learn as fast as strong ones. A convolution counts as the matrix
-(outputs, inputs x taps). In 90 s from a random start it
-reached a validation loss of 0.50 here, AdamW 0.58.
+(outputs, inputs x taps). From a random start it
+reached a loss of 0.398 in 153 s of one core (153 steps), AdamW (1.2e-3) 0.431 in 197 s (231 steps).
 """
 
 from collections.abc import Iterable

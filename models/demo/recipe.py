@@ -18,14 +18,14 @@ class VaePhase:
 @dataclass(frozen=True, slots=True)
 class VaeRecipe:
     seed: int = 11
-    batch: int = 16
+    batch: int = 8
     lr: float = 2.5e-3
     warmup: int = 50
     edges: float = 0.5  # weight of the gradient term: keeps corners sharp
     kl: float = 1e-3
     pairs: float = 0.5
-    tinted: float = 0.3  # share of pictures in colours off the palette, for other people's inputs
-    phases: tuple[VaePhase, ...] = (VaePhase(2400, 64, True), VaePhase(400, 128, False))
+    tinted: float = 0.15  # share of pictures in colours off the palette, for other people's inputs
+    phases: tuple[VaePhase, ...] = (VaePhase(4200, 64, True),)
 
     @property
     def steps(self) -> int:
@@ -36,32 +36,27 @@ class VaeRecipe:
 class Phase:
     """So many steps of a batch size, a share of them scenes of two things.
 
-    `tilt` below 1 shows more noise and less picture: first what is where, later its outline.
-    `explicit` is the share of captions that leave nothing out, `focus` the weight of a thing's
-    cells over background: both make up for things being small and often not mentioned.
+    `explicit` is the share of captions that leave nothing out.
     """
 
     steps: int
     batch: int
     pairs: float
-    tilt: float
     explicit: float
-    focus: float
 
 
 @dataclass(frozen=True, slots=True)
 class UnetRecipe:
     seed: int = 12
-    singles: int = 20_000  # scenes of one thing whose latents are kept in memory
-    pairs: int = 8_000
+    singles: int = 24_000  # scenes of one thing whose latents are kept in memory
+    pairs: int = 8_000  # scenes of two things
     lr: float = 0.012  # of the matrices; AdamW takes a share of it
     warmup: int = 100
-    level: int = 1600  # the step at which the learning rate starts to fall
-    ema: float = 0.998
+    level: int = 2800  # the step at which the learning rate starts to fall
+    ema: float = 0.999
     phases: tuple[Phase, ...] = (
-        Phase(800, 32, 0.0, 0.6, 0.8, 4.0),
-        Phase(1000, 32, 0.0, 0.8, 0.6, 3.0),
-        Phase(1400, 32, 0.0, 0.9, 0.5, 2.0),
+        Phase(1600, 64, 0.0, 0.5),
+        Phase(3000, 64, 0.35, 0.5),
     )
 
     @property

@@ -28,7 +28,9 @@ def train_vae(recipe: VaeRecipe, folder: Path, device: torch.device, *, resume: 
     def loss(step: int) -> Tensor:
         return vae_loss(vae, recipe, step, vae_batch(recipe, step).to(device))
 
-    adam = torch.optim.AdamW(vae.parameters(), recipe.lr, betas=(0.9, 0.99), weight_decay=0.01)
+    adam = torch.optim.AdamW(
+        vae.parameters(), recipe.lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True
+    )
     train(Stage("vae", vae, loss, [adam], recipe.steps, recipe.warmup), folder, resume=resume)
 
 

@@ -1,6 +1,6 @@
-"""The autoencoder of the demo model: 128 px pictures to 32x32x4 latents and back.
+"""The autoencoder of the demo model: 128 px pictures to 16x16x4 latents and back.
 
-Its start is not random: it begins as "mean colour of each 4x4 block" and learns edges from there,
+Its start is not random: it begins as "mean colour of each 8x8 block" and learns edges from there,
 which saves most of the training (a random start is still grey after hundreds of steps).
 """
 
@@ -20,9 +20,9 @@ from models.demo.recipe import VaePhase, VaeRecipe
 from models.demo.scenes import SIDE, Scene, draw, scene
 
 SHAPE: dict[str, Any] = {
-    "down_block_types": ("DownEncoderBlock2D",) * 3,
-    "up_block_types": ("UpDecoderBlock2D",) * 3,
-    "block_out_channels": (8, 24, 48),
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "block_out_channels": (8, 16, 48, 64),
     "layers_per_block": 1,
     "latent_channels": 4,
     "norm_num_groups": 1,  # more groups would normalise the flat colours away
