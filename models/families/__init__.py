@@ -34,4 +34,6 @@ def loader(family: str) -> Load:
     Raises:
         KeyError: no such family.
     """
+    if family not in TORCHLESS:
+        importlib.import_module("models.vision")  # ahead of diffusers
     return importlib.import_module(MODULES[family]).load
