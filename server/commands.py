@@ -23,6 +23,7 @@ from server.catalog import Catalog, Size
 from server.config import Config, ConfigError, load
 from server.errors import Refusal
 from server.intake import Draft, Format
+from server.memory import return_large_blocks
 from server.ops import Readiness
 from server.service import Admitted, Missed, Painted, Result
 from server.service import Progress as StepDone
@@ -43,6 +44,7 @@ def serve(path: Path | None, overrides: Overrides, models: Mapping[str, str]) ->
     """
     config = read(path, overrides, models)
     keep_log("INFO", "%(name)s: %(message)s")
+    return_large_blocks()
     parts = assemble_or_exit(config)
     for ending in (signal.SIGINT, signal.SIGTERM):
         # uvicorn takes these over, and raises them again when it has ended in good order.
