@@ -88,6 +88,11 @@ class Model(Protocol):
         """Paint image `index` of the job at exactly the job's size."""
         ...
 
+    @property
+    def size(self) -> int:
+        """Bytes of its weights."""
+        ...
+
     def settle(self) -> None:
         """Wait until the device has done all it was given; for measuring."""
         ...

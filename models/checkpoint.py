@@ -156,6 +156,11 @@ class Checkpoint:
             raise NotFinite("the picture is black all over")
         return image
 
+    @property
+    def size(self) -> int:
+        """Bytes of all its parts."""
+        return device.size(self.pipe.components.values())
+
     def settle(self) -> None:
         """Wait for the device."""
         device.settle(self.pipe.device)

@@ -67,6 +67,9 @@ class ModelSpec(Value, frozen=True, kw_only=True):
     width: int  # paint size of the warm-up picture, px
     height: int
     max_batch: int = 4  # canvases per forward at the most
+    preload: bool = True  # load it before the worker is ready
+    pinned: bool = False  # never give it up for another
+    keep_seconds: float = 0.0  # give it up after so long without use; 0: only for another
 
 
 class WorkerSpec(Value, frozen=True, kw_only=True):
@@ -75,6 +78,7 @@ class WorkerSpec(Value, frozen=True, kw_only=True):
     name: str
     device: str  # "cpu", "cuda:0", …
     threads: int = 0  # intra-op CPU threads; 0 leaves the choice to torch
+    memory: int = 0  # bytes for the weights of all models; 0: most of what the device has
     models: tuple[ModelSpec, ...]
 
 
@@ -199,6 +203,13 @@ class Loaded(Event, frozen=True):
     tasks: tuple[Task, ...]  # what these weights can do
     seconds: float
     max_batch: int  # canvases per forward that still raise throughput, as measured
+    size: int  # bytes of its weights, as measured
+
+
+class Evicted(Event, frozen=True):
+    """A model is in memory no more; the next canvas for it loads it again."""
+
+    model: str
 
 
 class LoadFailed(Event, frozen=True):
@@ -209,7 +220,7 @@ class LoadFailed(Event, frozen=True):
 
 
 class Room(Event, frozen=True):
-    """Every model is loaded or has failed; from now on this many canvases are taken on at once.
+    """What is to be loaded ahead is; from now on this many canvases are taken on at once.
 
     The server subtracts what it has sent itself: a number of free places would be out of date.
     """
@@ -271,6 +282,6 @@ class Described(Event, frozen=True):
 
 
 AnyEvent: TypeAlias = (
-    Ready | Loaded | LoadFailed | Room | Step | Finished | Cancelled | Failed | Described
+    Ready | Loaded | Evicted | LoadFailed | Room | Step | Finished | Cancelled | Failed | Described
 )
 Ending: TypeAlias = Finished | Cancelled | Failed  # every canvas ends in exactly one of these

@@ -1,9 +1,11 @@
 """Which device a worker paints on, with what numbers, and what it has to say about itself."""
 
 import contextlib
-from collections.abc import Iterator
+import gc
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -62,6 +64,20 @@ def settle(device: torch.device) -> None:
     """Wait until a GPU has done all it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def size(parts: Iterable[Any]) -> int:
+    """Bytes of the weights and buffers of those parts that have any."""
+    modules = [part for part in parts if isinstance(part, torch.nn.Module)]
+    tensors = [t for module in modules for t in (*module.parameters(), *module.buffers())]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def give_back() -> None:
+    """Return memory that nothing uses any more to the device."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def name(device: torch.device) -> str:

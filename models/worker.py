@@ -12,23 +12,23 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Mapping
 
 import msgspec
 import setproctitle
 
-from models import families, wire
+from models import families, host, wire
 from models.canvas import Model, Unloadable
 from models.contract import (
     AnyCommand,
     AnyEvent,
     Attach,
     Cancel,
+    Cancelled,
     Describe,
-    Described,
     Failed,
     Fault,
     Image,
-    Job,
     Loaded,
     LoadFailed,
     ModelSpec,
@@ -39,6 +39,7 @@ from models.contract import (
     Stop,
     WorkerSpec,
 )
+from models.residency import Residency
 from models.studio import Studio
 from models.warmup import warm_up
 
@@ -51,7 +52,7 @@ RECEIVE_BYTES = 1 << 20
 
 def main(spec: WorkerSpec, connection: socket.socket) -> None:
     """Run a worker until it is told to stop or the connection is lost."""
-    spec = msgspec.structs.replace(spec, device=prepared_device(spec))
+    spec = msgspec.structs.replace(spec, device=host.prepare(spec))
     setproctitle.setproctitle(f"limner worker {spec.device}")
     for ending in (signal.SIGINT, signal.SIGTERM):
         signal.signal(ending, signal.SIG_IGN)  # they are the server's, which tells us to stop
@@ -67,19 +68,26 @@ class Worker:
         self._connection = connection
         self._inbox: queue.SimpleQueue[AnyCommand] = queue.SimpleQueue()
         self._studio = Studio(self._emit)
-        self._models: dict[str, Model] = {}
+        self._residency = Residency(
+            spec.models,
+            host.budget(spec),
+            load=self._load,
+            expect=lambda model: host.expected(model, spec.device),
+            give_back=lambda: host.give_back(spec),
+            emit=self._emit,
+        )
+        self._postponed: list[Paint] = []  # for models that are loaded when the studio is empty
         self._attached: dict[str, dict[tuple[str, int], Image]] = {}
-        self._most = LEAST_ROOM
+        self._caps: dict[str, Mapping[str, int]] = {}  # by model, measured when first loaded
         self._stopping = False
 
     def run(self) -> None:
-        """Load the models, then paint until `Stop`."""
+        """Load what is to be loaded ahead, then paint until `Stop`."""
         threading.Thread(target=self._read, name="reader", daemon=True).start()
         self._emit(Ready(self._spec.device))
-        for model in self._spec.models:
-            if not self._stopping:
-                self._load(model)
-        self._emit(Room(self._most))
+        self._preload()
+        most = max((max(caps.values()) for caps in self._caps.values()), default=0)
+        self._emit(Room(max(LEAST_ROOM, most)))
         while not self._stopping:
             self._obey_waiting()
             self._studio.tick()
@@ -103,31 +111,47 @@ class Worker:
     def _obey_waiting(self) -> None:
         """Take every command that is there; wait for one while there is nothing to paint."""
         while not self._stopping:
+            if not len(self._studio):
+                self._residency.expire()
+                self._resume_postponed()
+            idle = not len(self._studio)
             try:
-                self._obey(self._inbox.get(block=not len(self._studio)))
+                patience = self._residency.patience() if idle else None
+                self._obey(self._inbox.get(block=idle, timeout=patience))
             except queue.Empty:
-                return
+                if not idle:
+                    return
+
+    def _resume_postponed(self) -> None:
+        """Start what waited for the studio to be empty, as far as it has the same model."""
+        waiting, self._postponed = self._postponed, []
+        for paint in waiting:
+            self._paint(paint)
 
     def _obey(self, command: AnyCommand) -> None:
         match command:
-            case Paint(job, index):
-                self._paint(job, index)
+            case Paint():
+                self._paint(command)
             case Cancel(job, index):
-                self._studio.cancel(job, index)
+                self._cancel(job, index)
             case Attach(job, index, role, image):
                 self._attached.setdefault(job, {})[role, index] = image
             case Release(job):
                 self._attached.pop(job, None)
             case Describe(job):
-                self._emit(describe(job, self._spec.device, tuple(self._models)))
+                self._emit(host.describe(job, self._spec, self._residency.models))
             case Stop():
                 self._stopping = True
             case _:
                 why = f"{type(command).__name__} is not set up on this worker"
                 self._emit(Failed(command.job, 0, Fault("not_configured", why)))
 
-    def _paint(self, job: Job, index: int) -> None:
-        model = self._models.get(job.model)
+    def _paint(self, command: Paint) -> None:
+        job, index = command.job, command.index
+        if job.model not in self._residency and len(self._studio):
+            self._postponed.append(command)
+            return
+        model = self._model(job.model)
         if model is None:
             self._emit(Failed(job.id, index, Fault("load_failed", f"{job.model} is not loaded")))
             return
@@ -136,49 +160,52 @@ class Worker:
         mask = attached["mask", 0] if job.masked else None
         self._studio.start(model, job, index, inputs, mask)
 
-    def _load(self, spec: ModelSpec) -> None:
-        """Load a model and paint with it once, so that the first request finds it warm."""
-        began = time.perf_counter()
+    def _cancel(self, job: str, index: int) -> None:
+        for paint in self._postponed:
+            if (paint.job.id, paint.index) == (job, index):
+                self._postponed.remove(paint)
+                self._emit(Cancelled(job, index))
+                return
+        self._studio.cancel(job, index)
+
+    # -- Models -----------------------------------------------------------------------------------
+
+    def _preload(self) -> None:
+        """Load what is to be loaded ahead; where nothing comes of it, the first that will."""
+        ahead = [model for model in self._spec.models if model.preload or model.pinned]
+        for model in ahead:
+            if not self._stopping:
+                self._model(model.id)
+        for model in self._spec.models:
+            if self._residency.models or self._stopping:
+                return
+            if model not in ahead:
+                self._model(model.id)
+
+    def _model(self, name: str) -> Model | None:
+        """The model, loaded if need be; None if it cannot be, which is told."""
         try:
-            model = families.loader(spec.family)(spec, self._spec.device)
-            caps = warm_up(model, spec)
+            return self._residency.get(name)
         except Unloadable as error:
-            self._emit(LoadFailed(spec.id, str(error)))
-            return
+            self._emit(LoadFailed(name, str(error)))
         except Exception as error:  # a model that cannot be served must not take the others along
-            log.exception("model %s failed to load", spec.id)
-            self._emit(LoadFailed(spec.id, f"{type(error).__name__}: {error}"))
-            return
-        self._models[spec.id] = model
-        for kind, canvases in caps.items():
+            log.exception("model %s failed to load", name)
+            self._emit(LoadFailed(name, f"{type(error).__name__}: {error}"))
+        return None
+
+    def _load(self, spec: ModelSpec) -> Model:
+        """Load a model; the first time, paint with it, so that it is warm and its caps are known.
+
+        Raises:
+            OutOfMemory, Unloadable, or whatever a family's libraries raise.
+        """
+        began = time.perf_counter()
+        model = families.loader(spec.family)(spec, self._spec.device)
+        if spec.id not in self._caps:
+            self._caps[spec.id] = warm_up(model, spec)
+        for kind, canvases in self._caps[spec.id].items():
             self._studio.cap(spec.id, kind, canvases)
-        most = max(caps.values())
-        self._most = max(self._most, most)
-        self._emit(Loaded(spec.id, model.tasks, time.perf_counter() - began, most))
-
-
-def prepared_device(spec: WorkerSpec) -> str:
-    """The device's full name, its threads set; "cpu" on a worker that does without torch."""
-    if families.TORCHLESS.issuperset(model.family for model in spec.models):
-        return "cpu"
-    import torch
-
-    from models import device
-
-    if spec.threads:
-        torch.set_num_threads(spec.threads)
-    try:
-        return str(device.choose(spec.device))
-    except Unloadable:
-        return spec.device  # loading fails on it, and says why
-
-
-def describe(job: str, device_name: str, models: tuple[str, ...]) -> AnyEvent:
-    """What the device is; `not_configured` on a worker that does without torch."""
-    try:
-        from models import device
-    except ImportError as error:
-        return Failed(job, 0, Fault("not_configured", str(error)))
-    target = device.choose(device_name)
-    memory = device.memory(target)
-    return Described(job, str(target), device.name(target), memory.total, memory.free, models)
+        took = time.perf_counter() - began
+        most = max(self._caps[spec.id].values())
+        self._emit(Loaded(spec.id, model.tasks, took, most, model.size))
+        return model

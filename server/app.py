@@ -54,13 +54,16 @@ class Parts:
         """
         engines = self.dispatch.engines
         models = {table.id for table in self.config.model}
+        ahead = {table.id for table in self.config.model if self.config.loads_ahead(table)}
         loaded = {model for engine in engines for model in engine.models}
         failed = {model for engine in engines for model in engine.failures} - loaded
         reasons = [f"worker {e.name} is {e.state}" for e in engines if e.state != "ready"]
         reasons += [f"model {model} could not be loaded" for model in sorted(failed)]
-        reasons += [f"model {model} is loading" for model in sorted(models - loaded - failed)]
-        ready = bool(loaded) and any(engine.state == "ready" for engine in engines)
-        return Readiness(ready, tuple(reasons), settled=ready or failed == models)
+        waking = not any(engine.state == "ready" for engine in engines)
+        if waking:
+            reasons += [f"model {model} is loading" for model in sorted(ahead - loaded - failed)]
+        ready = bool(loaded) and not waking
+        return Readiness(ready, tuple(reasons), settled=not waking or failed == models)
 
     async def settled(self) -> Readiness:
         """Wait until something can be painted, or nothing ever will."""

@@ -1,7 +1,9 @@
 """The canvases that wait for a worker, and who goes next. Pure: no clock, no I/O, no asyncio.
 
 Fair in two rounds: each account in turn, and each request of an account in turn, one canvas at a
-time, so that a request for ten images does not stand in front of a request for one.
+time, so that a request for ten images does not stand in front of a request for one. Models that a
+worker has in memory go before those it would have to load, but only so often: two models in turn
+do not drive each other out with every picture, and neither waits for ever.
 """
 
 from collections import OrderedDict, deque
@@ -9,6 +11,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from models.contract import Job
+
+LOOK_AHEAD = 16  # canvases that may overtake one whose model would have to be loaded
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,7 @@ class Backlog:
         self._limit = limit
         self._accounts: OrderedDict[str, deque[Request]] = OrderedDict()  # whose turn it is: first
         self._returned: deque[Canvas] = deque()
+        self._overtaken = 0  # times that whose turn it was had to wait for its model
 
     def __len__(self) -> int:
         """Waiting canvases."""
@@ -68,13 +73,22 @@ class Backlog:
         jobs += [request.job for request in self._requests() if request.indexes]
         return {job.id for job in jobs if job.model == model}
 
-    def take(self, free: int, live: int, models: Collection[str]) -> list[Canvas]:
+    def take(
+        self,
+        free: int,
+        live: int,
+        models: Collection[str],
+        resident: Collection[str],
+    ) -> list[Canvas]:
         """The canvases to send to a worker now, in order; they are waiting no longer.
+
+        A model is only loaded by an empty worker, and then comes alone.
 
         Args:
             free: how many more canvases the worker takes.
             live: how many it has.
             models: the ids of the models it serves.
+            resident: those of them that it has in memory.
         """
         returned = next((c for c in self._returned if c.job.model in models), None)
         if returned is not None:
@@ -85,18 +99,38 @@ class Backlog:
             self._returned.remove(returned)
             return [returned]
         taken: list[Canvas] = []
-        while len(taken) < free and (canvas := self._next(models)):
-            taken.append(canvas)
+        while len(taken) < free and (
+            chosen := self._choose(models, resident, busy=bool(live or taken))
+        ):
+            account, request = chosen
+            if request.job.model not in resident:
+                resident = {request.job.model}
+            taken.append(self._deal(account, request))
         return taken
+
+    def _choose(
+        self, models: Collection[str], resident: Collection[str], *, busy: bool
+    ) -> tuple[str, Request] | None:
+        """Whose canvas goes next; None where none waits, or the worker must become empty first."""
+        turn = self._turn(models)
+        if turn is not None and turn[1].job.model not in resident:
+            if self._overtaken < LOOK_AHEAD and (ahead := self._turn(resident)):
+                self._overtaken += 1
+                return ahead
+            if busy:
+                return None
+        self._overtaken = 0
+        return turn
 
     def _requests(self) -> Iterator[Request]:
         return (request for requests in self._accounts.values() for request in requests)
 
-    def _next(self, models: Collection[str]) -> Canvas | None:
+    def _turn(self, models: Collection[str]) -> tuple[str, Request] | None:
+        """Whose turn it is among those that wait for these models."""
         for account, requests in self._accounts.items():
             for request in requests:
                 if request.job.model in models and request.indexes:
-                    return self._deal(account, request)
+                    return account, request
         return None
 
     def _deal(self, account: str, request: Request) -> Canvas:

@@ -94,11 +94,12 @@ def worker_spec(config: Config) -> WorkerSpec:
         name=config.worker.device,
         device=config.worker.device,
         threads=config.worker.threads,
-        models=tuple(model_spec(model) for model in config.model),
+        memory=config.worker.memory_bytes,
+        models=tuple(model_spec(model, config.loads_ahead(model)) for model in config.model),
     )
 
 
-def model_spec(model: ModelTable) -> ModelSpec:
+def model_spec(model: ModelTable, preload: bool = True) -> ModelSpec:
     """What a worker is told of a model; it warms up on the first native size.
 
     Raises:
@@ -113,6 +114,9 @@ def model_spec(model: ModelTable) -> ModelSpec:
         width=model.native[0].width,
         height=model.native[0].height,
         max_batch=model.max_batch,
+        preload=preload,
+        pinned=model.pinned,
+        keep_seconds=model.keep_seconds,
     )
 
 

@@ -20,6 +20,7 @@ from models.contract import (
     Finished,
     Image,
     Job,
+    Loaded,
     LoadFailed,
     Paint,
     Release,
@@ -92,6 +93,7 @@ class Desk:
 
     live: dict[tuple[str, int], Canvas] = field(default_factory=dict[tuple[str, int], Canvas])
     attached: set[str] = field(default_factory=set[str])  # jobs whose images it holds
+    loading: str | None = None  # the model that what it was sent last makes it load
 
 
 class Dispatch:
@@ -203,14 +205,19 @@ class Dispatch:
                     self._end(event)
                 self._deal(engine)
             case LoadFailed(model):
+                self._desks[engine.name].loading = None
                 self._fail_waiting(model)
+                self._deal(engine)
+            case Loaded():
+                self._desks[engine.name].loading = None
+                self._deal(engine)
             case _:
                 self._deal(engine)
 
     def lost(self, engine: Engine) -> None:
         self._news.set()
         desk = self._desks[engine.name]
-        canvases, desk.live = list(desk.live.values()), {}
+        canvases, desk.live, desk.loading = list(desk.live.values()), {}, None
         desk.attached.clear()
         for canvas in canvases:
             job, index = canvas.job.id, canvas.index
@@ -232,10 +239,13 @@ class Dispatch:
 
     def _deal(self, engine: Engine) -> None:
         desk = self._desks[engine.name]
-        if any(key in self._tries for key in desk.live):
-            return  # a canvas that lost a worker is painted alone
+        if not engine.canvases or any(key in self._tries for key in desk.live):
+            return  # it is not there, or has a canvas that lost a worker and is painted alone
         free = engine.canvases - len(desk.live)
-        for canvas in self._backlog.take(free, len(desk.live), engine.models):
+        resident = {desk.loading} if desk.loading else engine.resident
+        for canvas in self._backlog.take(free, len(desk.live), engine.offered, resident):
+            if canvas.job.model not in engine.resident:
+                desk.loading = canvas.job.model
             self._send(engine, desk, canvas)
 
     def _send(self, engine: Engine, desk: Desk, canvas: Canvas) -> None:

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+from collections.abc import Collection
 from multiprocessing.context import ForkServerProcess
 from typing import Literal, Protocol, TypeAlias
 
@@ -15,6 +16,7 @@ from models import launch, wire
 from models.contract import (
     AnyCommand,
     AnyEvent,
+    Evicted,
     Finished,
     Loaded,
     LoadFailed,
@@ -60,8 +62,18 @@ class Engine(Protocol):
         ...
 
     @property
+    def offered(self) -> Collection[str]:
+        """The models it can be asked for: all but those that failed to load."""
+        ...
+
+    @property
+    def resident(self) -> Collection[str]:
+        """Those that it has in memory."""
+        ...
+
+    @property
     def models(self) -> dict[str, tuple[Task, ...]]:
-        """The models it serves, and what each can do."""
+        """The models it has loaded so far, and what each can do."""
         ...
 
     @property
@@ -97,11 +109,16 @@ class LocalEngine:
         self.state: State = "starting"
         self.canvases = 0
         self.models: dict[str, tuple[Task, ...]] = {}
+        self.resident: set[str] = set()
         self.failures: dict[str, str] = {}
 
     @property
     def name(self) -> str:
         return self._spec.name
+
+    @property
+    def offered(self) -> Collection[str]:
+        return {model.id for model in self._spec.models} - self.failures.keys()
 
     def send(self, command: AnyCommand) -> None:
         if self._writer is not None and not self._writer.is_closing():
@@ -165,11 +182,12 @@ class LocalEngine:
 
     def _give_up(self) -> None:
         """The time to load is over: a worker that is still at it is replaced."""
-        missing = {model.id for model in self._spec.models} - {*self.models, *self.failures}
-        if missing and self._process is not None and not self._stopping.is_set():
-            names = ", ".join(sorted(missing))
-            log.error("worker %s: %s not loaded in %g s", self.name, names, self._start_seconds)
-            self._process.kill()
+        if self.state == "ready" or self._process is None or self._stopping.is_set():
+            return
+        ahead = {model.id for model in self._spec.models if model.preload or model.pinned}
+        names = ", ".join(sorted(ahead - {*self.models, *self.failures}))
+        log.error("worker %s: %s not loaded in %g s", self.name, names, self._start_seconds)
+        self._process.kill()
 
     def _note(self, event: AnyEvent) -> None:
         match event:
@@ -177,10 +195,18 @@ class LocalEngine:
                 self.canvases = canvases
                 self.state = "ready"
                 self._false_starts = 0
-            case Loaded(model, tasks, seconds, max_batch):
+            case Loaded(model, tasks, seconds, max_batch, size):
                 self.models[model] = tasks
+                self.resident.add(model)
                 self.failures.pop(model, None)
-                log.info("%s loaded in %.1f s, up to %d at once", model, seconds, max_batch)
+                gigabytes = size / 1e9
+                log.info(
+                    "%s loaded in %.1f s: %.2f GB, up to %d at once",
+                    *(model, seconds, gigabytes, max_batch),
+                )
+            case Evicted(model):
+                self.resident.discard(model)
+                log.info("%s is given up", model)
             case LoadFailed(model, reason):
                 self.failures[model] = reason
                 log.error("model %s cannot be served: %s", model, reason)
@@ -195,6 +221,7 @@ class LocalEngine:
         self._writer = None
         self.canvases = 0
         self.models = {}
+        self.resident = set()
 
     def _give_up_hope(self, listener: Listener) -> None:
         """After some starts that came to nothing, say so to all who wait; still go on trying."""

@@ -158,6 +158,7 @@ class WorkerTable(Table):
 
     device: Device = "auto"
     threads: int = Field(default=0, ge=0, le=1024)
+    memory_bytes: int = Field(default=0, ge=0)
     start_seconds: Seconds = 120
     preview_steps: int = Field(default=4, ge=1)
 
@@ -208,6 +209,9 @@ class ModelTable(Table):
     negative_prompt: bool = True
     prompt_chars: int | None = Field(default=None, ge=1)
     max_batch: int = Field(default=4, ge=1, le=64)
+    preload: bool | None = None
+    pinned: bool = False
+    keep_seconds: float = Field(default=0, ge=0, allow_inf_nan=False)
 
     @property
     def sizing(self) -> Sizing:
@@ -289,6 +293,12 @@ class Config(Table):
     model: tuple[ModelTable, ...] = Field(min_length=1)
     alias: tuple[AliasTable, ...] = ()
     style: tuple[StyleTable, ...] = ()
+
+    def loads_ahead(self, model: ModelTable) -> bool:
+        """Whether a model is loaded before the server is ready: the first is, unless it says no."""
+        if model.preload is None:
+            return model.pinned or model is self.model[0]
+        return model.preload or model.pinned
 
     @property
     def names(self) -> Mapping[str, str]:

@@ -70,6 +70,11 @@ class Generic:
             ).images[0]
             return from_tensor(picture)
 
+    @property
+    def size(self) -> int:
+        """Bytes of all its parts."""
+        return device.size(self.pipe.components.values())
+
     def settle(self) -> None:
         """Wait for the device."""
         device.settle(self.pipe.device)

@@ -18,6 +18,7 @@ import numpy as np
 from models.canvas import Call, Easel, NotFinite, OutOfMemory
 from models.contract import Image, Job, ModelSpec, Task
 
+SIZE = 1 << 20
 STEP_SECONDS = 0.002
 SLOW_SECONDS = 0.05
 
@@ -39,6 +40,11 @@ class Toy:
     def tasks(self) -> tuple[Task, ...]:
         """Everything."""
         return ("generate", "edit", "inpaint")
+
+    @property
+    def size(self) -> int:
+        """A megabyte, though it has none: enough to try what runs out of memory."""
+        return SIZE
 
     def paint(
         self, job: Job, index: int, inputs: Sequence[Image], mask: Image | None, easel: Easel

@@ -68,6 +68,12 @@ class Server:
                 assert time.monotonic() < deadline, self.log
                 time.sleep(0.05)
 
+    def wait_for_log(self, words: str, seconds: float = 30) -> None:
+        deadline = time.monotonic() + seconds
+        while words not in self.log:
+            assert time.monotonic() < deadline, self.log
+            time.sleep(0.05)
+
     @property
     def worker(self) -> psutil.Process:
         for child in psutil.Process(self.process.pid).children(recursive=True):

@@ -12,6 +12,7 @@ from models.contract import (
     Cancel,
     Cancelled,
     Describe,
+    Evicted,
     Failed,
     Fault,
     Finished,
@@ -58,7 +59,8 @@ commands = st.one_of(
 )
 events = st.one_of(
     st.builds(Ready, text),
-    st.builds(Loaded, text, st.just(("generate",)), st.floats(0, 9), small),
+    st.builds(Loaded, text, st.just(("generate",)), st.floats(0, 9), small, st.integers(0, 2**50)),
+    st.builds(Evicted, text),
     st.builds(LoadFailed, text, text),
     st.builds(Room, small),
     st.builds(Step, text, small, small, small, st.none() | images),

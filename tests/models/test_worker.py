@@ -21,6 +21,7 @@ from models.contract import (
     Cancel,
     Cancelled,
     Cutout,
+    Evicted,
     Failed,
     Finished,
     Image,
@@ -86,8 +87,8 @@ def preload() -> None:
 
 
 @contextmanager
-def worker(*models: ModelSpec) -> Iterator[Talk]:
-    spec = WorkerSpec(name="test", device="cpu", models=models or (TOY,))
+def worker(*models: ModelSpec, memory: int = 0) -> Iterator[Talk]:
+    spec = WorkerSpec(name="test", device="cpu", memory=memory, models=models or (TOY,))
     process, connection = launch.start(spec)
     talk = Talk(process, connection)
     try:
@@ -155,6 +156,58 @@ def test_a_model_that_does_not_load_leaves_the_others_alone() -> None:
         assert isinstance(failed, Failed)
         assert failed.fault.kind == "load_failed"
         talk.say(Paint(job(), 0))
+        assert isinstance(talk.until(Finished, Failed), Finished)
+
+
+def toys(*names: str, keep_seconds: float = 0.0) -> list[ModelSpec]:
+    """Toys of a megabyte each, the first of which is loaded ahead."""
+    return [
+        ModelSpec(
+            id=name,
+            family="toy",
+            width=64,
+            height=64,
+            preload=name == names[0],
+            keep_seconds=keep_seconds,
+        )
+        for name in names
+    ]
+
+
+def test_models_are_loaded_when_asked_for_and_given_up_for_others() -> None:
+    with worker(*toys("a", "b", "c"), memory=5 << 19) as talk:  # room for two
+        loaded = talk.until(Loaded, Room)
+        assert isinstance(loaded, Loaded)
+        assert (loaded.model, loaded.size) == ("a", 1 << 20)
+        assert isinstance(talk.hear(), Room)
+        story = []
+        for name in ("b", "a", "c", "b"):
+            talk.say(Paint(job(model=name), 0))
+            while not isinstance(event := talk.until(Loaded, Evicted, Finished), Finished):
+                story.append((type(event).__name__, event.model))
+        assert story == [
+            *(("Loaded", "b"), ("Loaded", "c"), ("Evicted", "b")),
+            *(("Evicted", "a"), ("Loaded", "b")),
+        ]
+
+
+def test_no_model_is_loaded_under_a_running_canvas() -> None:
+    with worker(*toys("a", "b")) as talk:
+        talk.say(Paint(job("slow owl", model="a", id="long"), 0))
+        talk.until(Step)
+        talk.say(Paint(job(model="b", id="other"), 0), Paint(job(model="b", id="gone"), 0))
+        talk.say(Cancel("gone", 0))
+        ends = [talk.until(Finished, Cancelled, Loaded) for _ in range(4)]
+        assert [getattr(end, "job", "loaded") for end in ends] == [
+            *("gone", "long", "loaded", "other")
+        ]
+
+
+def test_an_idle_model_is_given_up_in_time() -> None:
+    with worker(*toys("a", keep_seconds=0.2)) as talk:
+        talk.until(Room)
+        assert talk.until(Evicted) == Evicted("a")
+        talk.say(Paint(job(model="a"), 0))
         assert isinstance(talk.until(Finished, Failed), Finished)
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.contract import Job
-from server.backlog import Backlog, Canvas
+from server.backlog import LOOK_AHEAD, Backlog, Canvas
 
 MODELS = frozenset({"m"})
 
@@ -33,7 +33,7 @@ def test_requests_of_one_account_take_turns() -> None:
     backlog = Backlog(99)
     backlog.push(job("big", 4), "ann")
     backlog.push(job("small", 1), "ann")
-    assert names(backlog.take(99, 0, MODELS)) == ["big0", "small0", "big1", "big2", "big3"]
+    assert names(backlog.take(99, 0, MODELS, MODELS)) == ["big0", "small0", "big1", "big2", "big3"]
 
 
 def test_accounts_take_turns_whatever_they_asked_for() -> None:
@@ -41,7 +41,7 @@ def test_accounts_take_turns_whatever_they_asked_for() -> None:
     for request in range(3):
         backlog.push(job(f"a{request}-", 2), "ann")
     backlog.push(job("b0-", 2), "bob")
-    taken = names(backlog.take(99, 0, MODELS))
+    taken = names(backlog.take(99, 0, MODELS, MODELS))
     assert taken[:4] == ["a0-0", "b0-0", "a1-0", "b0-1"]
     assert len(taken) == 8
 
@@ -50,7 +50,7 @@ def test_turns_are_remembered_between_takes() -> None:
     backlog = Backlog(99)
     backlog.push(job("a", 2), "ann")
     backlog.push(job("b", 2), "bob")
-    taken = [name for _ in range(4) for name in names(backlog.take(1, 0, MODELS))]
+    taken = [name for _ in range(4) for name in names(backlog.take(1, 0, MODELS, MODELS))]
     assert taken == ["a0", "b0", "a1", "b1"]
 
 
@@ -58,25 +58,63 @@ def test_models_that_a_worker_lacks_stay_and_block_nobody() -> None:
     backlog = Backlog(99)
     backlog.push(job("other", 1, "x"), "ann")
     backlog.push(job("ours", 1), "ann")
-    assert names(backlog.take(9, 0, MODELS)) == ["ours0"]
+    assert names(backlog.take(9, 0, MODELS, MODELS)) == ["ours0"]
     assert len(backlog) == 1
     assert backlog.jobs_of("x") == {"other"}
+
+
+BOTH = frozenset({"m", "x"})
+
+
+def test_a_model_is_loaded_by_an_empty_worker_and_comes_alone() -> None:
+    backlog = Backlog(99)
+    backlog.push(job("other", 2, "x"), "ann")
+    assert backlog.take(9, 1, BOTH, MODELS) == []
+    backlog.push(job("ours", 2), "bob")
+    assert names(backlog.take(9, 0, BOTH, MODELS)) == ["ours0", "ours1"]
+    assert names(backlog.take(9, 0, BOTH, MODELS)) == ["other0", "other1"]
+
+
+def test_what_is_in_memory_goes_ahead_but_only_so_often() -> None:
+    backlog = Backlog(999)
+    backlog.push(job("other", 1, "x"), "ann")
+    for number in range(50):
+        backlog.push(job(f"ours{number}-", 1), "bob")
+    ahead = [name for _ in range(50) for name in names(backlog.take(1, 1, BOTH, MODELS))]
+    assert len(ahead) == LOOK_AHEAD
+    assert names(backlog.take(4, 0, BOTH, MODELS))[0] == "other0"
+
+
+@given(st.lists(st.tuples(st.sampled_from("mx"), st.sampled_from("ab")), max_size=80))
+def test_two_models_in_turn_do_not_drive_each_other_out(asked: list[tuple[str, str]]) -> None:
+    """The worker changes models at most once in LOOK_AHEAD canvases, and everybody is served."""
+    backlog = Backlog(999)
+    for number, (model, account) in enumerate(asked):
+        backlog.push(job(f"{number}-", 1, model), account)
+    resident, changes, served = "m", 0, 0
+    while taken := backlog.take(3, 0, BOTH, {resident}):
+        (model,) = {canvas.job.model for canvas in taken}
+        changes += model != resident
+        resident = model
+        served += len(taken)
+    assert served == len(asked)
+    assert changes <= 2 + len(asked) / LOOK_AHEAD
 
 
 def test_what_lost_its_worker_goes_first_and_alone() -> None:
     backlog = Backlog(1)
     backlog.push(job("new", 2), "ann")
     backlog.put_back(Canvas(job("hurt", 2), 1))
-    assert backlog.take(9, 1, MODELS) == []
-    assert names(backlog.take(9, 0, MODELS)) == ["hurt1"]
-    assert names(backlog.take(9, 0, MODELS)) == ["new0", "new1"]
+    assert backlog.take(9, 1, MODELS, MODELS) == []
+    assert names(backlog.take(9, 0, MODELS, MODELS)) == ["hurt1"]
+    assert names(backlog.take(9, 0, MODELS, MODELS)) == ["new0", "new1"]
 
 
 def test_nothing_goes_where_there_is_no_room() -> None:
     backlog = Backlog(9)
     backlog.push(job("a", 2), "ann")
-    assert backlog.take(0, 4, MODELS) == []
-    assert backlog.take(-1, 4, MODELS) == []
+    assert backlog.take(0, 4, MODELS, MODELS) == []
+    assert backlog.take(-1, 4, MODELS, MODELS) == []
 
 
 def test_the_limit_counts_canvases() -> None:
@@ -110,7 +148,7 @@ def test_canvases_are_neither_lost_nor_doubled(script: list[tuple[str, int, obje
                 backlog.push(new, str(second))
                 pushed.update(f"{new.id}{index}" for index in range(first))
             case "take":
-                taken = backlog.take(first, int(str(second)), MODELS)
+                taken = backlog.take(first, int(str(second)), MODELS, MODELS)
                 assert len(taken) <= max(first, 1)
                 out += taken
                 left.update(names(taken))
@@ -123,6 +161,6 @@ def test_canvases_are_neither_lost_nor_doubled(script: list[tuple[str, int, obje
                     left.subtract(names([canvas]))
                     backlog.put_back(canvas)
         assert len(backlog) == (pushed - left).total()
-    while taken := backlog.take(3, 0, MODELS):
+    while taken := backlog.take(3, 0, MODELS, MODELS):
         left.update(names(taken))
     assert left == pushed

@@ -41,11 +41,16 @@ class Script:
         self.state: State = "ready"
         self.canvases = canvases
         self.models: dict[str, tuple[Task, ...]] = {"m": TASKS}
+        self.resident: set[str] = {"m"}
         self.failures: dict[str, str] = {}
         self.sent: list[AnyCommand] = []
         self.live: list[tuple[str, int]] = []
         self.most_together: dict[tuple[str, int], int] = {}
         self._over = asyncio.Event()
+
+    @property
+    def offered(self) -> set[str]:
+        return {"m"} - self.failures.keys()
 
     def send(self, command: AnyCommand) -> None:
         self.sent.append(command)

@@ -1,0 +1,75 @@
+"""What a worker has to ask of its device. Imports torch only if a model of the worker needs it."""
+
+from pathlib import Path
+
+from models import families, weights
+from models.canvas import Unloadable
+from models.contract import AnyEvent, Described, Failed, Fault, ModelSpec, WorkerSpec
+
+SHARE_OF_GPU = 0.85  # of its memory, for weights; the rest is for what they compute
+SHARE_OF_RAM = 0.6  # a CPU's memory is other programs' too
+UNLIMITED = 1 << 62  # bytes
+
+
+def torchless(spec: WorkerSpec) -> bool:
+    """Whether none of the models needs torch."""
+    return families.TORCHLESS.issuperset(model.family for model in spec.models)
+
+
+def prepare(spec: WorkerSpec) -> str:
+    """Set torch's threads; return the device's full name, "cpu" where torch is not needed."""
+    if torchless(spec):
+        return "cpu"
+    import torch
+
+    from models import device
+
+    if spec.threads:
+        torch.set_num_threads(spec.threads)
+    try:
+        return str(device.choose(spec.device))
+    except Unloadable:
+        return spec.device  # loading fails on it, and says why
+
+
+def budget(spec: WorkerSpec) -> int:
+    """Bytes that the weights of all models together may take."""
+    if spec.memory or torchless(spec):
+        return spec.memory or UNLIMITED
+    from models import device
+
+    try:
+        target = device.choose(spec.device)
+    except Unloadable:
+        return UNLIMITED
+    share = SHARE_OF_GPU if target.type == "cuda" else SHARE_OF_RAM
+    return int(device.memory(target).total * share)
+
+
+def expected(model: ModelSpec, device_name: str) -> int:
+    """Bytes that a model's weights will take, told by its files; 0 where that cannot be told."""
+    if model.family in families.TORCHLESS:
+        return 0
+    from models import device
+
+    dtype = device.dtype_for(model.dtype, device.choose(device_name))
+    return weights.numbers(Path(model.path)) * dtype.itemsize
+
+
+def give_back(spec: WorkerSpec) -> None:
+    """Return memory that nothing uses any more to the device."""
+    if not torchless(spec):
+        from models import device
+
+        device.give_back()
+
+
+def describe(job: str, spec: WorkerSpec, models: tuple[str, ...]) -> AnyEvent:
+    """What the device is; `not_configured` on a worker that does without torch."""
+    if torchless(spec):
+        return Failed(job, 0, Fault("not_configured", "this worker does without torch"))
+    from models import device
+
+    target = device.choose(spec.device)
+    memory = device.memory(target)
+    return Described(job, str(target), device.name(target), memory.total, memory.free, models)
