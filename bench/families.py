@@ -1,7 +1,7 @@
 """How far a picture painted in company lies from the same one painted alone, for every family.
 
-Tiny random checkpoints in fp32: what is measured is the rounding of merged forwards. Differences
-are of the decoded floats in 0 … 1, before they become bytes, and of the bytes.
+Tiny random checkpoints: what is measured is the rounding of merged forwards. Differences are of
+the decoded floats in 0 … 1, before they become bytes, and of the bytes.
 Run it with `python -m bench.families --out bench/results/NAME.json`.
 """
 
@@ -19,12 +19,13 @@ import torch
 from models.vision import LIBRARY as LIBRARY
 from bench import machine
 from models import checkpoint, families
-from models.contract import AnyEvent, Failed, Image, Job, ModelSpec
+from models.contract import AnyEvent, Dtype, Failed, Image, Job, ModelSpec
 from models.studio import Studio
 from tests.models import tiny
 
 WIDTH, HEIGHT = 128, 64
 SEEDS = range(4)
+DTYPES: tuple[Dtype, ...] = ("float32", "bfloat16")
 CHECKPOINTS = {
     "sd": "sd",
     "sd_inpaint": "sd",
@@ -47,17 +48,22 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="where the figures go (JSON)")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    rows = {name: measured(name, family) for name, family in CHECKPOINTS.items()}
+    rows = {
+        dtype: {name: measured(name, family, dtype) for name, family in CHECKPOINTS.items()}
+        for dtype in DTYPES
+    }
     report = {"machine": machine.facts(), "size": f"{WIDTH}x{HEIGHT}", "checkpoints": rows}
     given.out.write_text(json.dumps(report, indent=2) + "\n")
 
 
-def measured(name: str, family: str) -> dict[str, Any]:
-    """The figures of one checkpoint."""
+def measured(name: str, family: str, dtype: Dtype) -> dict[str, Any]:
+    """The figures of one checkpoint in one precision."""
     with tempfile.TemporaryDirectory() as folder:
         torch.manual_seed(0)
         getattr(tiny, name)().save_pretrained(folder)
-        spec = ModelSpec(id="tiny", family=family, path=folder, width=WIDTH, height=HEIGHT)
+        spec = ModelSpec(
+            id="tiny", family=family, path=folder, dtype=dtype, width=WIDTH, height=HEIGHT
+        )
         model = families.loader(family)(spec, "cpu")
         jobs = [job(task, seed) for task in model.tasks for seed in SEEDS]
         alone = [painted(model, [each])[each.id] for each in jobs]
@@ -71,7 +77,7 @@ def measured(name: str, family: str) -> dict[str, Any]:
         "levels": max(int(each.max()) for each in levels),
         "bytes off": sum(int((each > 0).sum()) for each in levels) / sum(map(torch.numel, levels)),
     }
-    print(f"{name:14} {row}")
+    print(f"{dtype} {name:14} {row}")
     return row
 
 
@@ -116,20 +122,20 @@ def kept() -> Iterator[dict[str, torch.Tensor]]:
     """Catches what is decoded, by the id of its job."""
     pictures: dict[str, torch.Tensor] = {}
     last: list[torch.Tensor] = []  # only one canvas runs at any time
-    paint, render = checkpoint.Checkpoint.paint, checkpoint.from_tensor
+    paint, finish = checkpoint.Checkpoint.paint, checkpoint.finished
 
     def painting(self: checkpoint.Checkpoint, job: Job, *rest: Any) -> Image:
         image = paint(self, job, *rest)
         pictures[job.id] = last.pop()
         return image
 
-    def rendering(picture: torch.Tensor) -> Image:
+    def finishing(picture: torch.Tensor, base: Image | None) -> Image:
         last.append(picture.float().clone())
-        return render(picture)
+        return finish(picture, base)
 
     with (
         patch.object(checkpoint.Checkpoint, "paint", painting),
-        patch.object(checkpoint, "from_tensor", rendering),
+        patch.object(checkpoint, "finished", finishing),
     ):
         yield pictures
 

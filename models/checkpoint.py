@@ -12,9 +12,9 @@ import torch
 from PIL import Image as Pillow
 
 from models import audit, device, preview
-from models.canvas import BadJob, Easel, NotFinite, Unloadable
+from models.canvas import BadJob, Easel, Unloadable
 from models.contract import Image, Job, ModelSpec, Task
-from models.pixels import from_tensor, is_black, to_pillow
+from models.pixels import finished, to_pillow
 from models.shell import shell
 from models.watch import Watch, watched
 
@@ -132,6 +132,7 @@ class Checkpoint:
 
         Raises:
             BadJob: these weights cannot do the task, or its images are missing.
+            NotFinite: see `pixels.finished`.
         """
         kind = self._kind(job, inputs, mask)
         images = Images([to_pillow(image) for image in inputs], mask and to_pillow(mask))
@@ -151,10 +152,7 @@ class Checkpoint:
                 callback_on_step_end=watch.on_step_end,
                 callback_on_step_end_tensor_inputs=watched(own),
             ).images[0]
-            image = from_tensor(picture)
-        if is_black(image) and not any(is_black(shown) for shown in inputs[:1]):
-            raise NotFinite("the picture is black all over")
-        return image
+            return finished(picture, inputs[0] if inputs else None)
 
     @property
     def size(self) -> int:

@@ -55,8 +55,9 @@ RULES: Mapping[str, MergeRule] = {
     ),
     "Flux2Transformer2DModel.forward": rule(
         "hidden_states",
-        batch="hidden_states encoder_hidden_states guidance img_ids txt_ids",
+        batch="hidden_states encoder_hidden_states guidance",
         times="timestep",
+        alike="img_ids txt_ids",  # one entry per row, but only the first is looked at
     ),
     "QwenImageTransformer2DModel.forward": rule(
         "hidden_states",

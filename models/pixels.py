@@ -1,5 +1,8 @@
 """Between the contract's raw images and what pipelines take and give."""
 
+import math
+from collections.abc import Sequence
+
 import torch
 from PIL import Image as Pillow
 from torch.nn import functional
@@ -29,9 +32,36 @@ def from_tensor(picture: torch.Tensor) -> Image:
     return Image(width, height, "RGB", bytes_.contiguous().numpy().tobytes())
 
 
-def is_black(image: Image) -> bool:
-    """Whether every byte is 0: what overflow in half precision may look like after a decode."""
-    return not any(image.pixels)
+def side_by_side(images: Sequence[Pillow.Image]) -> Pillow.Image:
+    """Several images as one row at the height of the first, of at most twice the first's area."""
+    first = images[0]
+    if len(images) == 1:
+        return first
+    aspect = sum(image.width / image.height for image in images)
+    bound = math.sqrt(2 * first.width * first.height / aspect)
+    height = max(1, min(first.height, int(bound)))
+    row = [
+        image.resize((max(1, round(image.width * height / image.height)), height))
+        for image in images
+    ]
+    stitched = Pillow.new("RGB", (sum(image.width for image in row), height))
+    left = 0
+    for image in row:
+        stitched.paste(image, (left, 0))
+        left += image.width
+    return stitched
+
+
+def finished(picture: torch.Tensor, base: Image | None) -> Image:
+    """A decoded picture, fit to be delivered.
+
+    Raises:
+        NotFinite: it holds NaN or infinity, or is black all over although its base is not.
+    """
+    image = from_tensor(picture)
+    if not any(image.pixels) and (base is None or any(base.pixels)):
+        raise NotFinite("the picture is black all over")
+    return image
 
 
 def whole_cells(mask: Pillow.Image, cell: int) -> Pillow.Image:

@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from models.canvas import Canvas, CanvasCancelled, Model, OutOfMemory
+from models.canvas import Call, Canvas, CanvasCancelled, Model, OutOfMemory
 from models.contract import Image, Job, ModelSpec
 
 STEPS = 4
@@ -63,6 +64,8 @@ def lockstep(model: Model, spec: ModelSpec, canvases: int) -> Seconds:
             while canvas.waiting:
                 canvas.throw(CanvasCancelled())
     for canvas in row:
+        if isinstance(canvas.error, OutOfMemory):
+            raise OutOfMemory(str(canvas.error))
         if canvas.error is not None:
             raise WarmUpFailed(f"{type(canvas.error).__name__}: {canvas.error}")
     return seconds
@@ -76,13 +79,29 @@ def timed(model: Model, row: Sequence[Canvas]) -> Seconds:
             calls = calls[:1]
         model.settle()
         began = time.perf_counter()
-        results = calls[0].run(calls)
+        results, why = run(calls)
         model.settle()
+        if results is None:
+            if len(row) > 1:
+                raise OutOfMemory(why)
+            row[0].throw(OutOfMemory(why))  # which may know another way
+            continue
         took = (time.perf_counter() - began) * len(row) / len(calls)
         seconds[calls[0].kind] = min(took, seconds.get(calls[0].kind, took))
         for canvas, result in zip([c for c in row if c.waiting], results, strict=False):
             canvas.answer(result)
     return seconds
+
+
+def run(calls: Sequence[Call]) -> tuple[Sequence[Any] | None, str]:
+    """The results of calls that share a forward, or None and why there was no room for them.
+
+    Not the exception: what did not fit would live as long as it does.
+    """
+    try:
+        return calls[0].run(calls), ""
+    except OutOfMemory as error:
+        return None, str(error)
 
 
 def warm_up_job(model: Model, spec: ModelSpec, canvases: int) -> Job:

@@ -16,7 +16,7 @@ from models import launch
 from server import gate, ops, web
 from server.backlog import Backlog
 from server.catalog import Catalog
-from server.config import Config, worker_spec
+from server.config import Config, missing, worker_spec
 from server.dialects import aimo
 from server.dispatch import Dispatch
 from server.engine import LocalEngine
@@ -76,13 +76,12 @@ def assemble(config: Config) -> Parts:
     """Build the parts; nothing is started.
 
     Raises:
-        ConfigError: a model's folder is missing.
+        ConfigError: no model has its folder.
     """
     limits = config.limits
     launch.prepare({model.family for model in config.model}, config.worker.threads)
-    dispatch = Dispatch(
-        [LocalEngine(worker_spec(config), config.worker.start_seconds)], Backlog(limits.waiting)
-    )
+    engine = LocalEngine(worker_spec(config), config.worker.start_seconds, missing(config))
+    dispatch = Dispatch([engine], Backlog(limits.waiting))
     decoders = Decoders(
         DecodeLimits(
             max_pixels=limits.image_pixels,

@@ -34,7 +34,7 @@ def serve(
     """Serve the HTTP APIs until interrupted."""
     from server.commands import serve as run
 
-    named = dict(_named(each) for each in model or ())
+    named = [_named(each) for each in model or ()]
     flags = {"host": host, "port": port, "insecure_open": insecure_open or None}
     run(config, {"server": flags, "worker": {"device": device}}, named)
 

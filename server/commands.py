@@ -7,7 +7,7 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast, get_args
@@ -20,7 +20,7 @@ from rich.table import Table
 
 from server.app import Parts, assemble, build
 from server.catalog import Catalog, Size
-from server.config import Config, ConfigError, load
+from server.config import Config, ConfigError, load, missing
 from server.errors import Refusal
 from server.intake import Draft, Format
 from server.memory import return_large_blocks
@@ -28,7 +28,10 @@ from server.ops import Readiness
 from server.service import Admitted, Missed, Painted, Result
 from server.service import Progress as StepDone
 
+log = logging.getLogger(__name__)
+
 Overrides = Mapping[str, Mapping[str, object]]
+Named = Sequence[tuple[str, str]]  # models by id, and their paths
 
 EXAMPLE = (
     "curl -s {url}/api/v1/image/generate -H 'Content-Type: application/json' \\\n"
@@ -37,15 +40,17 @@ EXAMPLE = (
 )
 
 
-def serve(path: Path | None, overrides: Overrides, models: Mapping[str, str]) -> None:
+def serve(path: Path | None, overrides: Overrides, models: Named = ()) -> None:
     """Serve until SIGINT or SIGTERM; exit 1 when nothing can be served.
 
-    `models` are paths of checkpoints by the ids to serve them under.
+    `models` are ids, and the paths of the checkpoints to serve under them.
     """
     config = read(path, overrides, models)
     keep_log("INFO", "%(name)s: %(message)s")
     return_large_blocks()
     parts = assemble_or_exit(config)
+    for reason in missing(config).values():
+        log.warning("%s; the other models are served", reason)
     for ending in (signal.SIGINT, signal.SIGTERM):
         # uvicorn takes these over, and raises them again when it has ended in good order.
         signal.signal(ending, lambda number, frame: None)
@@ -245,13 +250,13 @@ def models(path: Path | None) -> None:
 def check(file: Path) -> None:
     """Print that a file is fine; exit 1 with what is wrong with it otherwise."""
     config = read(file, {})
+    if absent := missing(config):
+        raise SystemExit("\n".join(absent.values()))
     assemble_or_exit(config)
     print(f"{file} is fine: {len(config.model)} models, {len(config.style)} styles")
 
 
-def read(
-    path: Path | None, overrides: Overrides, models: Mapping[str, str] | None = None
-) -> Config:
+def read(path: Path | None, overrides: Overrides, models: Named = ()) -> Config:
     """The configuration, or the end."""
     try:
         return load(path, overrides, models)

@@ -8,7 +8,7 @@ import importlib.resources
 import json
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, TypeGuard, get_origin
@@ -20,9 +20,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 from models.contract import ModelSpec, WorkerSpec
 from server.mistakes import LISTS, TABLES, explain, is_sequel
 from server.tables import DEMO, Config, ModelTable
-from server.traits import traits
+from server.traits import INDEX, traits
 
-__all__ = ["Config", "ConfigError", "load", "model_spec", "shipped", "worker_spec"]
+__all__ = ["Config", "ConfigError", "load", "missing", "model_spec", "shipped", "worker_spec"]
 
 PREFIX = "LIMNER_"
 Tree: TypeAlias = dict[str, Any]
@@ -47,12 +47,12 @@ class Environment(BaseSettings):
 def load(
     path: Path | None = None,
     overrides: Mapping[str, Mapping[str, object]] | None = None,
-    models: Mapping[str, str] | None = None,
+    models: Sequence[tuple[str, str]] = (),
 ) -> Config:
     """Read a configuration; `path` None is the shipped one.
 
     `overrides` are flags as `{"server": {"port": 80}}`; a None in them is a flag not given.
-    `models` are paths by the ids of models to go before those of the file, or to be the only ones.
+    `models` are ids and paths of models to go before those of the file, or to be the only ones.
 
     Raises:
         ConfigError: with all that is wrong, one line each.
@@ -63,7 +63,7 @@ def load(
         for table, keys in (overrides or {}).items()
     }
     tree, origins = _read(path)
-    named = [_named(*each) for each in (models or {}).items()]
+    named = [_named(*each) for each in models]
     if named:
         tree["model"] = [*named, *tree.get("model", ())]
         origins["model"] = [*(Path("command line") for _ in named), *origins["model"]]
@@ -85,30 +85,33 @@ def shipped(name: str) -> Path:
 
 
 def worker_spec(config: Config) -> WorkerSpec:
-    """What the (one) worker is told.
+    """What the (one) worker is told: of the models whose folders are there.
 
     Raises:
-        ConfigError: as `model_spec`.
+        ConfigError: no model has its folder.
     """
+    absent = missing(config)
+    if len(absent) == len(config.model):
+        raise ConfigError("\n".join(absent.values()))
     return WorkerSpec(
         name=config.worker.device,
         device=config.worker.device,
         threads=config.worker.threads,
         memory=config.worker.memory_bytes,
-        models=tuple(model_spec(model, config.loads_ahead(model)) for model in config.model),
+        models=tuple(
+            model_spec(model, config.loads_ahead(model))
+            for model in config.model
+            if model.id not in absent
+        ),
     )
 
 
 def model_spec(model: ModelTable, preload: bool = True) -> ModelSpec:
-    """What a worker is told of a model; it warms up on the first native size.
-
-    Raises:
-        ConfigError: the folder is missing.
-    """
+    """What a worker is told of a model; it warms up on the first native size."""
     return ModelSpec(
         id=model.id,
         family=model.family,
-        path=str(_existing(model)) if model.path else "",
+        path=str(_folder(model.path)) if model.path else "",
         dtype=model.dtype,
         scheduler=model.scheduler,
         width=model.native[0].width,
@@ -127,13 +130,16 @@ def _folder(path: str) -> Path:
     return Path(path).expanduser()
 
 
-def _existing(model: ModelTable) -> Path:
-    folder = _folder(model.path)
-    if not folder.is_dir():
-        raise ConfigError(
+def missing(config: Config) -> dict[str, str]:
+    """The models that cannot be loaded for want of a folder, and what to tell of each."""
+    folders = {model: _folder(model.path) for model in config.model if model.path}
+    return {
+        model.id: (
             f'[[model]] {model.id}: path "{model.path}" leads to {folder}, which is not a folder'
         )
-    return folder
+        for model, folder in folders.items()
+        if not folder.is_dir()
+    }
 
 
 def _named(id_: str, path: str) -> Tree:
@@ -150,11 +156,15 @@ def _described(model: object) -> object:
         folder = _folder(path)
     except RuntimeError:  # no home folder to start from: checking the path says so
         return model
-    if "family" not in model and not folder.is_dir():
+    found = traits(folder)
+    if "family" not in model and not found:
+        why = "cannot be read as the index of a model" if folder.is_dir() else "is not there"
         raise ConfigError(
-            f"[[model]] {model.get('id')}: path leads to {folder}, which is no folder"
+            f"[[model]] {model.get('id')}: {folder / INDEX} {why}; "
+            "limner opens folders in the layout of diffusers"
         )
-    return traits(folder) | model
+    # To another family than the folder's own, the keys would say something else.
+    return found | model if model.get("family") in (None, found.get("family")) else model
 
 
 # -- Files and variables --------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from multiprocessing.context import ForkServerProcess
 from typing import Literal, Protocol, TypeAlias
 
@@ -97,7 +97,10 @@ class Engine(Protocol):
 class LocalEngine:
     """A worker process on this machine."""
 
-    def __init__(self, spec: WorkerSpec, start_seconds: float) -> None:
+    def __init__(
+        self, spec: WorkerSpec, start_seconds: float, failures: Mapping[str, str] | None = None
+    ) -> None:
+        """`failures` are models that are known not to be there, and why."""
         self._spec = spec
         self._start_seconds = start_seconds
         self._process: ForkServerProcess | None = None
@@ -110,7 +113,7 @@ class LocalEngine:
         self.canvases = 0
         self.models: dict[str, tuple[Task, ...]] = {}
         self.resident: set[str] = set()
-        self.failures: dict[str, str] = {}
+        self.failures: dict[str, str] = dict(failures or {})
 
     @property
     def name(self) -> str:
@@ -166,13 +169,16 @@ class LocalEngine:
         reader, self._writer = await asyncio.open_connection(sock=connection)
         if self._stopping.is_set():
             self.send(Stop())
-        deadline = asyncio.get_running_loop().call_later(self._start_seconds, self._give_up)
+        deadline = self._deadline()
         unframer = wire.events()
         try:
             while data := await reader.read(READ_BYTES):
                 for event in unframer.feed(data):
                     self._note(event)
                     listener.heard(self, event)
+                    deadline.cancel()
+                    if not self.canvases:
+                        deadline = self._deadline()  # it gets on with loading
         except ConnectionError:
             pass  # as good as the end of the stream
         except wire.WireError:
@@ -180,13 +186,19 @@ class LocalEngine:
         finally:
             deadline.cancel()
 
+    def _deadline(self) -> asyncio.TimerHandle:
+        return asyncio.get_running_loop().call_later(self._start_seconds, self._give_up)
+
     def _give_up(self) -> None:
         """The time to load is over: a worker that is still at it is replaced."""
-        if self.state == "ready" or self._process is None or self._stopping.is_set():
+        if self._process is None or self._stopping.is_set():
             return
         ahead = {model.id for model in self._spec.models if model.preload or model.pinned}
         names = ", ".join(sorted(ahead - {*self.models, *self.failures}))
-        log.error("worker %s: %s not loaded in %g s", self.name, names, self._start_seconds)
+        log.error(
+            "worker %s: nothing loaded for %g s (start_seconds), missing: %s",
+            *(self.name, self._start_seconds, names),
+        )
         self._process.kill()
 
     def _note(self, event: AnyEvent) -> None:

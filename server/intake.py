@@ -20,6 +20,7 @@ from server.tables import LimitsTable
 
 SEEDS = 2**31  # 0 is one of them
 SAME_ASPECT = 0.01  # relative
+LONGEST = 8.0  # longer side to shorter of an image that is only looked at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +96,7 @@ def resolve(
     task = _task(draft, catalog, offering, inputs, mask)
     used = _used_inputs(draft, offering, inputs, notices)
     plan = _sizes(draft, offering, limits, inputs[0] if used else None)
-    notices += [*plan.notices, *_cropping(inputs[: min(used, 1)], plan.output)]
+    notices += [*plan.notices, *_cropping(inputs[:used], plan.output)]
     prompt, negative_prompt = _prompts(draft, catalog, offering, limits, notices)
     steps = _steps(draft, offering, notices)
     job = Job(
@@ -171,12 +172,21 @@ def _sizes(draft: Draft, offering: Offering, limits: LimitsTable, base: Size | N
     return plan_sizes(offering.sizing, wish, limits.output_pixels)
 
 
-def _cropping(base: Sequence[Size], output: Size) -> Iterator[Notice]:
-    """What `pictures.cropped` does to a base, if there is one, of another shape than the answer."""
-    for size in base:
-        if not alike(size, output):
+def _cropping(used: Sequence[Size], output: Size) -> Iterator[Notice]:
+    """What `preparation.prepare` cuts off: of the base what has another shape than the answer, of
+    the others what no model would look at."""
+    for position, size in enumerate(used):
+        if position == 0 and not alike(size, output):
             message = f"cropped around its centre, as the answer is {output} and it is {size}"
             yield Notice("images[0]", message)
+        if position > 0 and elongated(size):
+            message = f"cropped around its centre to {LONGEST:g}:1, as it is {size}"
+            yield Notice(f"images[{position}]", message)
+
+
+def elongated(size: Size) -> bool:
+    """Whether an image is longer than models look at."""
+    return max(size.aspect, 1 / size.aspect) > LONGEST
 
 
 def alike(size: Size, other: Size) -> bool:

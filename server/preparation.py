@@ -3,17 +3,17 @@
 Everything here is pure and for threads. Knows nothing of requests, of files or of workers.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from models.contract import Image
 from server.catalog import Size
-from server.intake import Notice, Order, alike
+from server.intake import LONGEST, Notice, Order, alike, elongated
 from server.pictures import cropped, paste_back, resized
-from server.sizes import size_of_area
 
 REFERENCE_STEP = 16  # px; models look at squares of so many
-MIN_REFERENCE = REFERENCE_STEP**2
+REFERENCE_SIDE = 64  # px; and at no smaller images
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +70,17 @@ def prepare(order: Order, inputs: Inputs) -> Prepared:
 
 
 def reference(image: Image, area: int) -> Image:
-    """An image that is only looked at: whole, and of no more than the area that is painted."""
-    size = Size(image.width, image.height)
-    size = size_of_area(min(size.area, area), size.aspect, REFERENCE_STEP, max(area, MIN_REFERENCE))
-    return resized(image, size.width, size.height)
+    """An image that is only looked at: of its own shape, and of about the area that is painted at
+    the most, but no side shorter than models can look at."""
+    if elongated(size := Size(image.width, image.height)):
+        image = cropped(image, LONGEST if size.aspect > 1 else 1 / LONGEST)
+        size = Size(image.width, image.height)
+    scale = max(
+        REFERENCE_SIDE / min(size.width, size.height), min(1.0, math.sqrt(area / size.area))
+    )
+    sides = (round(side * scale / REFERENCE_STEP) for side in (size.width, size.height))
+    width, height = (max(REFERENCE_SIDE, side * REFERENCE_STEP) for side in sides)
+    return resized(image, width, height)
 
 
 def shaped(image: Image, output: Size) -> Image:

@@ -66,6 +66,7 @@ class Sizing:
     native: tuple[Size, ...]  # trained at these; at least one
     multiple: int  # both sides of a paint size are multiples of it, px
     max_pixels: int  # largest paint area; at least the largest native area
+    max_aspect: float = MAX_SIDE / MIN_SIDE  # of the longer side to the shorter
     default: Size
 
 
@@ -112,6 +113,12 @@ def plan_sizes(sizing: Sizing, wish: Wish, output_pixels: int) -> SizePlan:
         if output != wanted:
             notices.append(Notice(param, f"{wanted} is outside the limits; answered at {output}"))
     _check(output, param, output_pixels)
+    if max(output.aspect, 1 / output.aspect) > sizing.max_aspect:
+        raise BadRequest(
+            f"{param} leads to {output}; this model paints no longer than "
+            f"{shown(sizing.max_aspect)}:1",
+            param=param,
+        )
     paint = paint_size(sizing, output)
     if wish != Wish() and not _alike(paint, output, sizing.multiple):
         verb = "enlarged" if output.area > paint.area else "reduced"

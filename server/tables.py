@@ -196,6 +196,7 @@ class ModelTable(Table):
     native: tuple[AnySize, ...] = Field(min_length=1)
     multiple: int = Field(default=8, ge=8, le=256, multiple_of=8)
     max_pixels: int | None = Field(default=None, ge=1)
+    max_aspect: float = Field(default=MAX_SIDE / MIN_SIDE, ge=1, le=MAX_SIDE / MIN_SIDE)
     default_size: AnySize | None = None
     steps: Steps = 30
     steps_range: Annotated[tuple[Steps, Steps], AfterValidator(_ordered)] = (1, 100)
@@ -221,6 +222,7 @@ class ModelTable(Table):
             native=self.native,
             multiple=self.multiple,
             max_pixels=self.max_pixels or largest * 3 // 2,
+            max_aspect=self.max_aspect,
             default=self.default_size or self.native[0],
         )
 

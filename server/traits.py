@@ -13,15 +13,19 @@ from typing import Any, TypeAlias, cast
 Keys: TypeAlias = dict[str, Any]  # of a [[model]] table
 Tree: TypeAlias = Mapping[str, Any]
 
+INDEX = "model_index.json"
 ALL = ("generate", "edit", "inpaint")
 EDITS = ("edit", "inpaint")
-HASTY = re.compile(r"turbo|lightning|hyper|lcm|schnell|distilled", re.IGNORECASE)
+HASTY = re.compile(
+    r"(?<![a-z])(turbo|lightning|hyper|lcm|schnell|distilled)(?![a-z])", re.IGNORECASE
+)
 
 # Sizes of about one megapixel that models are trained at.
 MEGAPIXEL = (
     *("1024x1024", "1152x896", "896x1152", "1216x832", "832x1216"),
     *("1344x768", "768x1344"),
 )
+SMALL = ("512x512", "512x768", "768x512")
 QWEN_SIZES = ("1328x1328", "1664x928", "928x1664", "1472x1104", "1104x1472")
 
 
@@ -30,14 +34,14 @@ def traits(folder: Path) -> Keys:
 
     Distilled models are told by their names: nothing in their folders does.
     """
-    index = _json(folder / "model_index.json")
+    index = _json(folder / INDEX)
     kind = index.get("_class_name")
     if not isinstance(kind, str):
         return {}
     for names, describe in KINDS.items():
         if re.fullmatch(names, kind):
             return describe(kind, folder, index)
-    return {"family": "generic", "native": ("1024x1024",), "multiple": 32, "guidance": 4.5}
+    return _generic(kind)
 
 
 def _json(path: Path) -> Tree:
@@ -49,7 +53,16 @@ def _json(path: Path) -> Tree:
 
 
 def _hasty(folder: Path) -> bool:
-    return bool(HASTY.search(folder.name))
+    """By its own name, or by the repository's in a cache of downloads."""
+    snapshot = folder.parent.name == "snapshots"
+    return bool(HASTY.search(folder.parents[1].name if snapshot else folder.name))
+
+
+def _generic(kind: str) -> Keys:
+    keys: Keys = {"family": "generic", "native": ("1024x1024",), "multiple": 32, "guidance": 4.5}
+    if "Inpaint" in kind:
+        return keys | {"tasks": ("inpaint",)}
+    return keys | {"tasks": ("edit",) if "Edit" in kind or "Img2Img" in kind else ("generate",)}
 
 
 def _sd(kind: str, folder: Path, index: Tree) -> Keys:
@@ -72,9 +85,10 @@ def _sd(kind: str, folder: Path, index: Tree) -> Keys:
 
 
 def _sdxl(kind: str, folder: Path, index: Tree) -> Keys:
+    unet = _json(folder / "unet" / "config.json")
     keys: Keys = {
         "family": "sdxl",
-        "native": MEGAPIXEL,
+        "native": SMALL if unet.get("sample_size") == 64 else MEGAPIXEL,
         "multiple": 8,
         "steps": 30,
         "guidance": 6.0,
@@ -82,7 +96,7 @@ def _sdxl(kind: str, folder: Path, index: Tree) -> Keys:
         "tasks": ALL,
         "max_batch": 8,
     }
-    return _unet(keys, _json(folder / "unet" / "config.json"), folder)
+    return _unet(keys, unet, folder)
 
 
 def _unet(keys: Keys, unet: Tree, folder: Path) -> Keys:
@@ -90,7 +104,7 @@ def _unet(keys: Keys, unet: Tree, folder: Path) -> Keys:
     if unet.get("in_channels") == 9:
         keys |= {"tasks": ("inpaint",)}
     if _hasty(folder):
-        keys |= {"steps": 4, "guidance": 1.0, "steps_range": (1, 50)}
+        keys |= {"steps": 4, "guidance": 1.0}
     return keys
 
 
@@ -138,6 +152,7 @@ def _flux2(kind: str, folder: Path, index: Tree) -> Keys:
         "negative_prompt": False,
         "instructs": True,
         "max_inputs": 8,
+        "max_aspect": 8.0,
     }
     if index.get("is_distilled"):
         keys |= {"steps": 4, "guidance": 1.0, "guidance_range": (1.0, 1.0)}

@@ -1,6 +1,5 @@
 """FLUX.1: schnell and dev, Fill for inpainting, Kontext for edits by instruction."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,11 +11,10 @@ from diffusers import (
     FluxKontextPipeline,
     FluxPipeline,
 )
-from PIL import Image as Pillow
 
 from models.checkpoint import Family, Images, Pipelines, Reading, by_class
 from models.contract import Job
-from models.pixels import whole_cells
+from models.pixels import side_by_side, whole_cells
 
 READS = 512  # tokens of T5
 READS_DISTILLED = 256  # tokens that schnell was trained with
@@ -46,9 +44,7 @@ def arguments(pipe: Any, kind: Any, job: Job, images: Images) -> dict[str, Any]:
     if kind in KONTEXT.values():  # or it would choose a size of its own
         said |= {"max_area": job.width * job.height, "_auto_resize": False}
     if images.inputs:
-        said["image"] = (
-            side_by_side(images.inputs) if kind is FluxKontextPipeline else images.inputs[0]
-        )
+        said |= shown(kind, images)
     if job.task != "generate" and kind is not FluxKontextPipeline:
         said["strength"] = job.strength
     if images.mask is not None:
@@ -59,19 +55,14 @@ def arguments(pipe: Any, kind: Any, job: Job, images: Images) -> dict[str, Any]:
     return said
 
 
-def side_by_side(images: Sequence[Pillow.Image]) -> Pillow.Image:
-    """Several images as the one that Kontext takes, at the height of the first."""
-    height = images[0].height
-    scaled = [
-        image.resize((max(1, round(image.width * height / image.height)), height))
-        for image in images
-    ]
-    stitched = Pillow.new("RGB", (sum(image.width for image in scaled), height))
-    left = 0
-    for image in scaled:
-        stitched.paste(image, (left, 0))
-        left += image.width
-    return stitched
+def shown(kind: Any, images: Images) -> dict[str, Any]:
+    """The input images; Kontext takes several as one, and under a mask the others by themselves."""
+    base, *others = images.inputs
+    if kind is FluxKontextPipeline:
+        return {"image": side_by_side(images.inputs)}
+    if kind is FluxKontextInpaintPipeline and others:
+        return {"image": base, "image_reference": side_by_side(others)}
+    return {"image": base}
 
 
 def embeds(pipe: Any) -> bool:

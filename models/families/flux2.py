@@ -4,12 +4,14 @@ from typing import Any
 
 import torch
 from diffusers import Flux2KleinInpaintPipeline, Flux2KleinPipeline, Flux2Pipeline
+from diffusers.pipelines.flux2.pipeline_flux2 import format_input
 
 from models.checkpoint import Family, Images, Pipelines, Reading, by_class
 from models.contract import Job
-from models.pixels import whole_cells
+from models.pixels import side_by_side, whole_cells
 
 READS = 512  # tokens, those of the conversation around the prompt among them
+HERE = "HERE"  # stands for a prompt
 DEV: Pipelines = {"generate": Flux2Pipeline, "edit": Flux2Pipeline, "inpaint": Flux2Pipeline}
 KLEIN: Pipelines = {
     "generate": Flux2KleinPipeline,
@@ -28,8 +30,12 @@ def arguments(pipe: Any, kind: Any, job: Job, images: Images) -> dict[str, Any]:
     }
     if kind is Flux2KleinInpaintPipeline:
         assert images.mask is not None
-        said["mask_image"] = whole_cells(images.mask, pipe.vae_scale_factor)
-        return said | {"image": images.inputs[0], "strength": job.strength}
+        base, *others = images.inputs
+        if others:
+            said["image_reference"] = side_by_side(others)
+        # It blends whole tokens, which are squares of two by two latents.
+        cells = whole_cells(images.mask, 2 * pipe.vae_scale_factor)
+        return said | {"image": base, "mask_image": cells, "strength": job.strength}
     return said | ({"image": list(images.inputs)} if images.inputs else {})
 
 
@@ -39,10 +45,18 @@ def negates(pipe: Any, guidance: float) -> bool:
 
 
 def reading(pipe: Any) -> Reading:
-    tokenizer = getattr(pipe.tokenizer, "tokenizer", pipe.tokenizer)  # dev's also reads images
-    said = [{"role": "user", "content": ""}]
-    around = tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True)
-    return Reading(tokenizer, READS - len(tokenizer(around).input_ids))
+    """What the pipelines put before the prompt takes room as well."""
+    if isinstance(pipe, Flux2Pipeline):
+        tokenizer = pipe.tokenizer.tokenizer  # of a processor, which reads images as well
+        (said,) = format_input([HERE], pipe.system_message)
+        whole = pipe.tokenizer.apply_chat_template(said, tokenize=False)
+    else:
+        tokenizer = pipe.tokenizer
+        said = [{"role": "user", "content": HERE}]
+        whole = tokenizer.apply_chat_template(
+            said, tokenize=False, add_generation_prompt=True, enable_thinking=False
+        )
+    return Reading(tokenizer, READS - len(tokenizer(whole.partition(HERE)[0]).input_ids))
 
 
 def unpack(pipe: Any, latents: torch.Tensor, job: Job) -> torch.Tensor:

@@ -1,5 +1,6 @@
 """Qwen-Image, and Qwen-Image-Edit and Edit-Plus, which edit by instruction."""
 
+import sys
 from typing import Any
 
 import torch
@@ -16,7 +17,6 @@ from models.contract import Job
 from models.pixels import whole_cells
 
 READS = 512  # tokens
-AFTER = 5  # tokens that the conversation puts behind the prompt
 PIPELINES: Pipelines = {
     "generate": QwenImagePipeline,
     "edit": QwenImageImg2ImgPipeline,
@@ -50,7 +50,12 @@ def arguments(pipe: Any, kind: Any, job: Job, images: Images) -> dict[str, Any]:
 
 
 def reading(pipe: Any) -> Reading:
-    return Reading(pipe.tokenizer, READS - AFTER)
+    """Edit models read all of it; the others count from where the prompt ought to start."""
+    if isinstance(pipe, QwenImageEditPipeline | QwenImageEditPlusPipeline):
+        return Reading(pipe.tokenizer, sys.maxsize)
+    before = pipe.prompt_template_encode.partition("{}")[0]
+    late = len(pipe.tokenizer(before).input_ids) - pipe.prompt_template_encode_start_idx
+    return Reading(pipe.tokenizer, READS - late)
 
 
 def unpack(pipe: Any, latents: torch.Tensor, job: Job) -> torch.Tensor:

@@ -10,6 +10,7 @@ from models.families import sd3
 from models.pixels import whole_cells
 
 READS = 512  # tokens, those of the conversation around the prompt among them
+HERE = "HERE"  # stands for a prompt
 PIPELINES: Pipelines = {
     "generate": ZImagePipeline,
     "edit": ZImageImg2ImgPipeline,
@@ -34,11 +35,13 @@ def arguments(pipe: Any, kind: Any, job: Job, images: Images) -> dict[str, Any]:
 
 
 def reading(pipe: Any) -> Reading:
-    said = [{"role": "user", "content": ""}]
-    around = pipe.tokenizer.apply_chat_template(
+    """What the pipeline puts before the prompt takes room as well."""
+    said = [{"role": "user", "content": HERE}]
+    whole = pipe.tokenizer.apply_chat_template(
         said, tokenize=False, add_generation_prompt=True, enable_thinking=True
     )
-    return Reading(pipe.tokenizer, READS - len(pipe.tokenizer(around).input_ids))
+    before = pipe.tokenizer(whole.partition(HERE)[0]).input_ids
+    return Reading(pipe.tokenizer, READS - len(before))
 
 
 FAMILY = Family(

@@ -86,3 +86,14 @@ def test_what_it_cannot_do_is_a_bad_job(model: generic.Generic) -> None:
     (event,) = run(model, job("owl", task="inpaint"))
     assert isinstance(event, Failed)
     assert event.fault.kind == "bad_job"
+
+
+def test_a_picture_that_is_black_all_over_is_an_error(
+    model: generic.Generic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dark(z: torch.Tensor, return_dict: bool = True, generator: object = None) -> object:
+        return (torch.full((len(z), 3, SIZE, SIZE), -1.0),)
+
+    monkeypatch.setattr(model.pipe.vae, "decode", dark)
+    (event,) = [event for event in run(model, job("owl")) if isinstance(event, Failed)]
+    assert event.fault.kind == "not_finite"

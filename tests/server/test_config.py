@@ -4,17 +4,19 @@ import json
 import os
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from models.contract import SCHEDULERS, ModelSpec
-from server.config import ConfigError, load, model_spec, shipped, worker_spec
+from server.config import ConfigError, load, missing, model_spec, shipped, worker_spec
 from server.sizes import Size
 from server.tables import (
     AliasTable,
     Config,
+    Family,
     LimitsTable,
     ModelTable,
     QualityTable,
@@ -397,6 +399,25 @@ def test_model_spec(write, tmp_path):
 
 def test_a_toy_has_no_path(write):
     assert model_spec(load(write(TOY)).model[0]).path == ""
+
+
+def test_models_without_a_folder_are_left_out_and_named(write, tmp_path):
+    (tmp_path / "weights").mkdir()
+    there = SD + 'path = "weights"\n'
+    gone = there.replace('id = "sd"', 'id = "gone"').replace("weights", "nowhere")
+    config = load(write(there + gone))
+    assert [model.id for model in worker_spec(config).models] == ["sd"]
+    assert list(missing(config)) == ["gone"]
+
+
+def test_the_workstation_offers_every_family(write):
+    config = load(ROOT / "configs/workstation.toml")
+    families = {model.family for model in config.model}
+    assert families == {*get_args(Family)} - {"generic", "toy"}
+    assert all(names in config.names for names in ("gpt-image-1", "qwen-edit", "dall-e-3"))
+    for model in config.model:
+        if model.family not in ("sd", "sdxl"):
+            assert model.multiple == 16, model.id
 
 
 def test_a_missing_folder_is_named(write):
