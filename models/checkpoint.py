@@ -14,6 +14,7 @@ from PIL import Image as Pillow
 from models import audit, device, preview
 from models.canvas import BadJob, Easel, Unloadable
 from models.contract import Image, Job, ModelSpec, Task
+from models.lora import Dress, Loras
 from models.pixels import finished, to_pillow
 from models.shell import shell
 from models.watch import Watch, watched
@@ -102,7 +103,14 @@ class Family:
         dtype = device.dtype_for(spec.dtype, target)
         pipe: Any = audit.load(Path(spec.path), self.pipelines, dtype, target, self.optional)
         self.prepare(pipe)
-        return Checkpoint(pipe, self, preview.fit(pipe.vae), self.reading(pipe), spec.scheduler)
+        return Checkpoint(
+            pipe,
+            self,
+            preview.fit(pipe.vae),
+            self.reading(pipe),
+            spec.scheduler,
+            Loras.of(pipe, spec.loras),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +122,7 @@ class Checkpoint:
     projection: preview.Projection
     reading: Reading
     scheduler: str  # one of the family's; empty: the checkpoint's own
+    loras: Loras
 
     @property
     def pipelines(self) -> Pipelines:
@@ -138,7 +147,14 @@ class Checkpoint:
         images = Images([to_pillow(image) for image in inputs], mask and to_pillow(mask))
         said = self.family.arguments(self.pipe, kind, job, images)
         watch = Watch(easel, lambda latents: self._render(latents, job))
-        own = shell(self.pipe, kind, watch.ask, easel.note, scheduler=self._scheduler(job))
+        dress = Dress(self.loras, job.loras) if self.loras.files else None
+        own = shell(
+            *(self.pipe, kind, watch.ask, easel.note),
+            scheduler=self._scheduler(job),
+            dress=dress,
+        )
+        if dress is not None:
+            dress.put_on()  # for the text encoders, which read before the first stop
         self._note_limits(job, easel)
         if job.task != "generate" and job.strength < 1 and "strength" not in said:
             easel.note("strength: not used: this model follows the prompt as an instruction")

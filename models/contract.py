@@ -56,6 +56,13 @@ class Image(Value, frozen=True):
             )
 
 
+class LoraSpec(Value, frozen=True):
+    """A low-rank adapter that a model may wear."""
+
+    name: str
+    path: str  # a .safetensors file
+
+
 class ModelSpec(Value, frozen=True, kw_only=True):
     """What a worker must know to load a model: a `[[model]]` table without the server's part."""
 
@@ -69,6 +76,7 @@ class ModelSpec(Value, frozen=True, kw_only=True):
     max_batch: int = 4  # canvases per forward at the most
     preload: bool = True  # load it before the worker is ready
     pinned: bool = False  # never give it up for another
+    loras: tuple[LoraSpec, ...] = ()
     keep_seconds: float = 0.0  # give it up after so long without use; 0: only for another
 
 
@@ -102,6 +110,7 @@ class Job(Value, frozen=True, kw_only=True):
     inputs: int = 0  # attached images; the first is the base
     masked: bool = False  # a mask is attached
     preview_every: int = 0  # steps between previews; 0: none
+    loras: tuple[tuple[str, float], ...] = ()  # name and weight of the adapters to wear
     strict: bool = False  # never share a forward, so that bits do not depend on neighbours
 
 

@@ -17,6 +17,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from models import device
 from models.canvas import Call
+from models.lora import Dress
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +105,18 @@ class StandIn:
 
 
 def paused(
-    module: Any, method: str, ask: Callable[[Call], Any], *, merging: bool = True
+    module: Any,
+    method: str,
+    ask: Callable[[Call], Any],
+    *,
+    merging: bool = True,
+    dress: Dress | None = None,
 ) -> Callable[..., Any]:
     """A replacement of `module.method` that stops the canvas and has the studio run the call.
 
     Args:
         ask: the easel's `ask`.
+        dress: the adapters that the call is to be run with.
     """
     signature = inspect.signature(getattr(module, method))
     rule = RULES.get(f"{type(module).__name__}.{method}") if merging else None
@@ -117,8 +124,9 @@ def paused(
     def replacement(*args: Any, **kwargs: Any) -> Any:
         arguments = dict(signature.bind(*args, **kwargs).arguments)
         if rule is None:
-            return ask(Call(method, None, run_shared, SharedCall(module, method, None, arguments)))
-        call = SharedCall(module, method, rule, arguments | {"return_dict": False})
+            call = SharedCall(module, method, None, dress, arguments)
+            return ask(Call(method, None, run_shared, call))
+        call = SharedCall(module, method, rule, dress, arguments | {"return_dict": False})
         return Output(ask(Call(method, call.key(), run_shared, call)))
 
     return replacement
@@ -139,13 +147,14 @@ class SharedCall:
     module: Any
     method: str
     rule: MergeRule | None
+    dress: Dress | None
     arguments: dict[str, Any]
 
     def key(self) -> Hashable:
         """Equal for calls that may be merged; None for one that may not be."""
         assert self.rule is not None
         skipped = self.rule.times | self.rule.ignored
-        parts: list[Hashable] = [id(self.module), self.method]
+        parts: list[Hashable] = [id(self.module), self.method, self.dress and self.dress.wanted]
         for name, value in sorted(self.arguments.items()):
             if name in skipped:
                 continue
@@ -216,6 +225,8 @@ def run_shared(calls: Sequence[Call]) -> Sequence[Any]:
     """
     shared: list[SharedCall] = [call.arguments for call in calls]
     with device.named_faults(), torch.no_grad():
+        if shared[0].dress is not None:
+            shared[0].dress.put_on()
         if len(shared) == 1:
             return [shared[0].function()(**shared[0].arguments)]
         return split(shared[0].function()(**merged(shared)), [call.rows() for call in shared])

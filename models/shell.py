@@ -14,6 +14,7 @@ import torch
 from diffusers import DiffusionPipeline
 
 from models.canvas import Call
+from models.lora import Dress
 from models.merge import StandIn, paused
 from models.tiles import or_in_tiles
 
@@ -42,6 +43,7 @@ def shell(
     *,
     scheduler: Any = None,
     merging: bool = True,
+    dress: Dress | None = None,
 ) -> Any:
     """A `kind` of pipeline over the components of `pipe`, stopping at its denoiser and decoder.
 
@@ -50,12 +52,14 @@ def shell(
         note: the easel's `note`.
         scheduler: a scheduler of the caller's own; by default a copy of the pipeline's.
         merging: whether its forwards may be shared with other canvases.
+        dress: the adapters that the denoiser is to wear.
     """
     name = denoiser_name(pipe)
     parts: dict[str, Any] = dict(pipe.components)
     parts["scheduler"] = copy.deepcopy(pipe.scheduler) if scheduler is None else scheduler
     denoiser, vae = parts[name], parts["vae"]
-    parts[name] = StandIn(denoiser, forward=paused(denoiser, "forward", ask, merging=merging))
+    forward = paused(denoiser, "forward", ask, merging=merging, dress=dress)
+    parts[name] = StandIn(denoiser, forward=forward)
     decode = or_in_tiles(vae, paused(vae, "decode", ask, merging=merging), ask, note)
     parts["vae"] = StandIn(vae, decode=cast(vae, decode), encode=cast(vae, vae.encode))
     wanted = inspect.signature(kind.__init__).parameters

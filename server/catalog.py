@@ -3,7 +3,7 @@
 Built once from the configuration and never changed. Knows nothing of requests, of HTTP or of torch.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, Self, TypeAlias
@@ -12,9 +12,17 @@ from models.contract import Task
 from server.errors import BadRequest, UnknownModel
 from server.sizes import Size as Size
 from server.sizes import Sizing
-from server.tables import Config, ModelTable, StyleTable, name_key
+from server.tables import Config, LoraTable, ModelTable, StyleTable, name_key
 
 Quality: TypeAlias = Literal["low", "medium", "high"]
+
+
+@dataclass(frozen=True, slots=True)
+class Lora:
+    """An adapter that a model may wear; `always` unless a request turns it off."""
+
+    weight: float
+    always: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,11 +43,17 @@ class Offering:
     max_inputs: int
     negative_prompt: bool  # whether it understands one
     prompt_chars: int | None  # None: as the server's limit
+    loras: Mapping[str, Lora]  # by name
     aliases: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, model: ModelTable, aliases: tuple[str, ...] = ()) -> Self:
-        """The offering that a table describes."""
+    def of(
+        cls,
+        model: ModelTable,
+        aliases: tuple[str, ...] = (),
+        loras: Sequence[LoraTable] = (),
+    ) -> Self:
+        """The offering that a table describes; `loras` are its own."""
         quality = model.steps_by_quality
         return cls(
             id=model.id,
@@ -56,6 +70,7 @@ class Offering:
             max_inputs=model.max_inputs,
             negative_prompt=model.negative_prompt,
             prompt_chars=model.prompt_chars,
+            loras={lora.name: Lora(lora.weight, lora.always) for lora in loras},
             aliases=aliases,
         )
 
@@ -67,11 +82,12 @@ class Style:
     name: str
     prompt: str
     negative_prompt: str
+    lora: str = ""  # the name of an adapter; empty: none
 
     @classmethod
     def of(cls, style: StyleTable) -> Self:
         """The preset that a table describes."""
-        return cls(style.name, style.prompt, style.negative_prompt)
+        return cls(style.name, style.prompt, style.negative_prompt, style.lora)
 
     def apply(self, prompt: str, negative_prompt: str) -> tuple[str, str]:
         """Both prompts, in this style."""
@@ -96,7 +112,14 @@ class Catalog:
         aliases: dict[str, tuple[str, ...]] = {}
         for name, model in config.names.items():
             aliases[model] = (*aliases.get(model, ()), name)
-        offerings = tuple(Offering.of(model, aliases.get(model.id, ())) for model in config.model)
+        offerings = tuple(
+            Offering.of(
+                model,
+                aliases.get(model.id, ()),
+                [lora for lora in config.lora if lora.model == model.id],
+            )
+            for model in config.model
+        )
         styles = tuple(Style.of(style) for style in config.style)
         by_name = {name.lower(): each for each in offerings for name in (each.id, *each.aliases)}
         by_style = {name_key(style.name): style for style in styles}

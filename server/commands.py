@@ -174,6 +174,7 @@ class Sitting:
             images=(self.image.read_bytes(),) if self.image else (),
             mask=self.mask.read_bytes() if self.mask else None,
             output_format=cast(Format, ending),
+            tags=True,
         )
 
 

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, TypeGuard, get_origin
 
+import msgspec
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
-from models.contract import ModelSpec, WorkerSpec
+from models.contract import LoraSpec, ModelSpec, WorkerSpec
 from server.mistakes import LISTS, TABLES, explain, is_sequel
 from server.tables import DEMO, Config, ModelTable
 from server.traits import INDEX, traits
@@ -99,7 +100,9 @@ def worker_spec(config: Config) -> WorkerSpec:
         threads=config.worker.threads,
         memory=config.worker.memory_bytes,
         models=tuple(
-            model_spec(model, config.loads_ahead(model))
+            msgspec.structs.replace(
+                model_spec(model, config.loads_ahead(model)), loras=_loras(config, model.id)
+            )
             for model in config.model
             if model.id not in absent
         ),
@@ -128,6 +131,19 @@ def _folder(path: str) -> Path:
     if path.startswith(DEMO):
         return Path(str(importlib.resources.files("models"))) / "demo" / path.removeprefix(DEMO)
     return Path(path).expanduser()
+
+
+def _loras(config: Config, model: str) -> tuple[LoraSpec, ...]:
+    """The adapters of a model.
+
+    Raises:
+        ConfigError: a file is missing.
+    """
+    mine = [lora for lora in config.lora if lora.model == model]
+    for lora in mine:
+        if not Path(lora.path).is_file():
+            raise ConfigError(f"[[lora]] {lora.name}: there is no file {lora.path}")
+    return tuple(LoraSpec(lora.name, lora.path) for lora in mine)
 
 
 def missing(config: Config) -> dict[str, str]:
@@ -239,6 +255,8 @@ def _toml(path: Path) -> Tree:
     _anchor(tree.get("server"), "data_dir", path.parent)
     for model in tree.get("model", ()):
         _anchor(model, "path", path.parent)
+    for lora in tree.get("lora", ()):
+        _anchor(lora, "path", path.parent)
     return tree
 
 

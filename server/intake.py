@@ -12,6 +12,7 @@ from typing import Any, Literal
 from models.contract import Job, Task
 from server.catalog import Catalog, Offering, Quality, Style
 from server.errors import BadMask, BadRequest, Unprocessable
+from server.loras import tags, worn
 from server.notices import Notice as Notice
 from server.notices import shown
 from server.reader import Format as Format
@@ -48,6 +49,8 @@ class Draft:
     quality: Quality | None = None
     style: str | None = None  # free text, or a preset's name
     style_preset: str | None = None  # a preset's name
+    lora_strength: int | None = None  # 0 to 100 % of what the configuration says
+    tags: bool = False  # whether "<lora:name:weight>" in the prompt is one
     images: tuple[bytes, ...] = ()  # encoded files, the base first
     mask: bytes | None = None  # an encoded file
     output_format: Format = "png"
@@ -98,6 +101,9 @@ def resolve(
     plan = _sizes(draft, offering, limits, inputs[0] if used else None)
     notices += [*plan.notices, *_cropping(inputs[:used], plan.output)]
     prompt, negative_prompt = _prompts(draft, catalog, offering, limits, notices)
+    prompt, tagged = tags(prompt, offering) if draft.tags else (prompt, {})
+    styles = [style.lora for style in _styles(draft, catalog) if style.lora]
+    loras = worn(offering, styles, tagged, draft.lora_strength, notices)
     steps = _steps(draft, offering, notices)
     job = Job(
         id=new_id(),
@@ -114,6 +120,7 @@ def resolve(
         inputs=used,
         masked=task == "inpaint",
         preview_every=preview_steps if draft.preview else 0,
+        loras=loras,
         strict=draft.strict,
     )
     return Order(draft=draft, job=job, output=plan.output, notices=tuple(notices))

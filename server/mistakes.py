@@ -12,6 +12,7 @@ from server.tables import (
     AliasTable,
     Config,
     LimitsTable,
+    LoraTable,
     ModelTable,
     QualityTable,
     ServerTable,
@@ -20,7 +21,7 @@ from server.tables import (
     WorkerTable,
 )
 
-LISTS = ("model", "alias", "style")  # written [[model]], and named by their id or name
+LISTS = ("model", "alias", "lora", "style")  # written [[model]], and named by their id or name
 TABLES: Mapping[tuple[str, ...], type[Table]] = {
     (): Config,
     ("server",): ServerTable,
@@ -29,6 +30,7 @@ TABLES: Mapping[tuple[str, ...], type[Table]] = {
     ("model",): ModelTable,
     ("model", "quality"): QualityTable,
     ("alias",): AliasTable,
+    ("lora",): LoraTable,
     ("style",): StyleTable,
 }
 WORDS = {

@@ -252,6 +252,7 @@ def embedded(order: Order, seed: int) -> dict[str, str]:
         "paint_size": f"{job.width}x{job.height}",
         "prompt": job.prompt,
         "negative_prompt": job.negative_prompt,
+        "loras": ", ".join(f"{name}:{weight:g}" for name, weight in job.loras),
     }
 
 

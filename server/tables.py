@@ -85,6 +85,12 @@ def _model_path(text: str) -> str:
     return str(_at_home(Path(text))) if text.startswith("~") else text
 
 
+def _lora_path(text: str) -> str:
+    if not text.endswith(".safetensors"):
+        raise ValueError("must lead to a .safetensors file; nothing else is opened")
+    return str(_at_home(Path(text))) if text.startswith("~") else text
+
+
 def _is_address(host: str) -> bool:
     try:
         return bool(ipaddress.ip_address(host))
@@ -277,12 +283,23 @@ class AliasTable(Table):
     names: tuple[Name, ...] = Field(min_length=1)
 
 
+class LoraTable(Table):
+    """`[[lora]]`"""
+
+    name: Slug
+    path: Annotated[str, AfterValidator(_lora_path)]
+    model: str
+    weight: float = Field(default=1.0, ge=-4, le=4)
+    always: bool = False
+
+
 class StyleTable(Table):
     """`[[style]]`"""
 
     name: str = Field(min_length=1, max_length=64)
     prompt: Annotated[str, AfterValidator(_template)]
     negative_prompt: str = ""
+    lora: str = ""
 
 
 class Config(Table):
@@ -294,6 +311,7 @@ class Config(Table):
     limits: LimitsTable = Field(default_factory=LimitsTable)
     model: tuple[ModelTable, ...] = Field(min_length=1)
     alias: tuple[AliasTable, ...] = ()
+    lora: tuple[LoraTable, ...] = ()
     style: tuple[StyleTable, ...] = ()
 
     def loads_ahead(self, model: ModelTable) -> bool:
@@ -333,9 +351,25 @@ class Config(Table):
         for alias in said:
             if alias.model not in ids:
                 yield f'[[alias]] model: there is no model "{alias.model}"; there are {ids}'
+        yield from self._lora_problems()
         for model in self.model:
             if model.sizing.default.area > self.limits.output_pixels:
                 yield f"[[model]] {model.id}: default_size is over limits.output_pixels"
+
+    def _lora_problems(self) -> Iterator[str]:
+        families = {model.id: model.family for model in self.model}
+        for lora in self.lora:
+            if lora.model not in families:
+                known = [*families]
+                yield f'[[lora]] {lora.name}: there is no model "{lora.model}"; there are {known}'
+            elif families[lora.model] == "generic":
+                yield f"[[lora]] {lora.name}: models of the generic family wear none"
+        for twice in _repeated([f"{lora.name} of {lora.model}" for lora in self.lora]):
+            yield f"[[lora]] name: {twice} is there twice"
+        names = sorted({lora.name for lora in self.lora})
+        for style in self.style:
+            if style.lora and style.lora not in names:
+                yield f'[[style]] {style.name}: there is no LoRA "{style.lora}"; there are {names}'
 
 
 def _repeated(names: Sequence[str]) -> list[str]:

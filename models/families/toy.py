@@ -55,7 +55,7 @@ class Toy:
             easel.step(step, job.steps, partial(gradient, 8, 8, step))
         if "nan" in words or ("odd" in words and job.seeds[index] % 2):
             raise NotFinite("asked for")
-        tone = [job.prompt, job.seeds[index], *(image.pixels for image in inputs)]
+        tone = [job.prompt, job.seeds[index], job.loras, *(image.pixels for image in inputs)]
         return gradient(
             job.width, job.height, int(hashlib.sha256(repr(tone).encode()).hexdigest(), 16)
         )

@@ -26,7 +26,6 @@ UNKNOWN_NAMED = 20  # unknown keys that are named one by one
 NOT_YET = {
     "safe_mode": "images are not judged yet",
     "watermark": "no watermark can be applied yet",
-    "lora_strength": "no LoRA is loaded",
     "prompt_extend": "the prompt is used as it is",
     "enable_web_search": "no web search is made",
 }
@@ -72,6 +71,7 @@ async def to_draft(shape: Generate, limits: LimitsTable) -> Draft:
         quality=None if shape.quality == "auto" else shape.quality,
         style=shape.style,
         style_preset=shape.style_preset,
+        lora_strength=shape.lora_strength,
         images=await _images(edit, limits),
         mask=await _bytes(edit.mask, "mask", limits) if edit and edit.mask else None,
         output_format=shape.output_format or "png",

@@ -64,3 +64,18 @@ def test_an_idle_model_is_given_up_and_comes_back(serving, tmp_path: Path) -> No
         assert server.post(GENERATE, model="ann", prompt="an owl").status_code == 200
         with server.client() as client:
             assert client.get("/readyz").status_code == 200
+
+
+def test_loras_of_the_configuration_act(serving, tmp_path: Path) -> None:
+    (tmp_path / "ink.safetensors").touch()
+    lora = '[[lora]]\nname = "ink"\npath = "ink.safetensors"\nmodel = "ann"\nalways = true\n'
+    path = Path(config(tmp_path, "", ann=""))
+    path.write_text(path.read_text() + lora)
+    with serving("--config", str(path)) as server:
+        ask = {"model": "ann", "prompt": "an owl", "seed": 3}
+        urls = [
+            server.post(GENERATE, **ask, lora_strength=strength).json()["images"][0]["data_url"]
+            for strength in (0, 50, 100)
+        ]
+        assert len(set(urls)) == 3
+        assert server.post(GENERATE, **ask).json()["images"][0]["data_url"] == urls[2]

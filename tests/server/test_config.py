@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from models.contract import SCHEDULERS, ModelSpec
+from models.contract import SCHEDULERS, LoraSpec, ModelSpec
 from server.config import ConfigError, load, missing, model_spec, shipped, worker_spec
 from server.sizes import Size
 from server.tables import (
@@ -18,6 +18,7 @@ from server.tables import (
     Config,
     Family,
     LimitsTable,
+    LoraTable,
     ModelTable,
     QualityTable,
     ServerTable,
@@ -420,6 +421,36 @@ def test_the_workstation_offers_every_family(write):
             assert model.multiple == 16, model.id
 
 
+LORA = TOY + '[[lora]]\nname = "ink"\npath = "ink.safetensors"\nmodel = "toy"\n'
+
+
+def test_a_model_is_told_its_loras(write, tmp_path):
+    config = load(write(LORA))
+    with pytest.raises(ConfigError, match=r"\[\[lora]] ink: there is no file"):
+        worker_spec(config)
+    (tmp_path / "ink.safetensors").touch()
+    (spec,) = worker_spec(config).models
+    assert spec.loras == (LoraSpec("ink", str(tmp_path / "ink.safetensors")),)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (LORA.replace(".safetensors", ".ckpt"), "must lead to a .safetensors file"),
+        (LORA.replace('model = "toy"', 'model = "x"'), 'there is no model "x"'),
+        (LORA + LORA.removeprefix(TOY), "ink of toy is there twice"),
+        (LORA.replace('"ink"', '"In k"'), "[[lora]]"),
+        (LORA + "weight = 5\n", "weight"),
+        (
+            LORA + '[[style]]\nname = "s"\nprompt = "{prompt}"\nlora = "oil"\n',
+            '[[style]] s: there is no LoRA "oil"',
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_lora(write, text, said):
+    assert said in complaint(write(text))
+
+
 def test_a_missing_folder_is_named(write):
     for path in ("weights", "demo:nothing_of_the_kind"):
         config = load(write(SD + f'path = "{path}"\n'))
@@ -449,6 +480,7 @@ TABLES = {
     "model": ModelTable,
     "quality": QualityTable,
     "alias": AliasTable,
+    "lora": LoraTable,
     "style": StyleTable,
 }
 
