@@ -28,10 +28,9 @@ def load(
     folder: Path,
     kinds: Collection[str],
     dtype: torch.dtype,
-    device: torch.device,
     optional: Collection[str] = (),
 ) -> diffusers.DiffusionPipeline:
-    """Load a diffusers folder whose pipeline class is one of `kinds`, and check it.
+    """Load a diffusers folder whose pipeline class is one of `kinds`, to the CPU, and check it.
 
     `optional` names components that the folder may lack.
 
@@ -61,7 +60,7 @@ def load(
     except Exception as error:  # libraries raise a dozen classes for a damaged folder
         raise Unloadable(f"{folder}: {type(error).__name__}: {error}") from error
     check(pipe, folder)
-    return pipe.to(device)
+    return pipe
 
 
 def read_index(folder: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import torch
 from PIL import Image as Pillow
 
-from models import audit, device, preview
+from models import audit, device, offload, preview
 from models.canvas import BadJob, Easel, Unloadable
 from models.contract import Image, Job, ModelSpec, Task
 from models.lora import Dress, Loras
@@ -58,7 +58,7 @@ def above_one(pipe: Any, guidance: float) -> bool:
 
 
 def as_loaded(pipe: Any) -> None:
-    """Nothing is left to do after loading."""
+    """Nothing is left to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +77,7 @@ class Family:
         tasks: what these weights can do, where their class does not tell.
         schedulers: name → class, and what it changes in the checkpoint's own scheduler config.
         optional: components that a folder may lack.
-        prepare: what is to be done once, after loading.
+        prepare: what is to be done once, after loading and before it goes to its device.
     """
 
     pipelines: Mapping[str, Pipelines]
@@ -101,10 +101,12 @@ class Family:
             known = ", ".join(self.schedulers or ()) or "none to choose from"
             raise Unloadable(f"scheduler {spec.scheduler} is unknown here; there are: {known}")
         dtype = device.dtype_for(spec.dtype, target)
-        pipe: Any = audit.load(Path(spec.path), self.pipelines, dtype, target, self.optional)
+        pipe: Any = audit.load(Path(spec.path), self.pipelines, dtype, self.optional)
         self.prepare(pipe)
+        offload.place(pipe, spec.offload, target)
         return Checkpoint(
             pipe,
+            target,
             self,
             preview.fit(pipe.vae),
             self.reading(pipe),
@@ -118,6 +120,7 @@ class Checkpoint:
     """Weights and the knowledge of their family: a `models.canvas.Model`."""
 
     pipe: Any
+    device: torch.device
     family: Family
     projection: preview.Projection
     reading: Reading
@@ -172,12 +175,12 @@ class Checkpoint:
 
     @property
     def size(self) -> int:
-        """Bytes of all its parts."""
-        return device.size(self.pipe.components.values())
+        """Bytes of its parts on the device."""
+        return device.size(self.pipe.components.values(), self.device)
 
     def settle(self) -> None:
         """Wait for the device."""
-        device.settle(self.pipe.device)
+        device.settle(self.device)
 
     def _kind(self, job: Job, inputs: Sequence[Image], mask: Image | None) -> Any:
         if job.task not in self.tasks:

@@ -10,6 +10,7 @@ import msgspec
 
 Task: TypeAlias = Literal["generate", "edit", "inpaint"]
 Dtype: TypeAlias = Literal["auto", "float32", "bfloat16", "float16"]
+Offload: TypeAlias = Literal["none", "text", "all"]  # what lies in the machine's memory
 FaultKind: TypeAlias = Literal[
     "bad_job",  # the family refused what it was asked; intake should have
     "load_failed",  # the model could not be read, or failed its audit
@@ -74,6 +75,7 @@ class ModelSpec(Value, frozen=True, kw_only=True):
     width: int  # paint size of the warm-up picture, px
     height: int
     max_batch: int = 4  # canvases per forward at the most
+    offload: Offload = "none"
     preload: bool = True  # load it before the worker is ready
     pinned: bool = False  # never give it up for another
     loras: tuple[LoraSpec, ...] = ()

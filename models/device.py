@@ -66,11 +66,12 @@ def settle(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def size(parts: Iterable[Any]) -> int:
-    """Bytes of the weights and buffers of those parts that have any."""
+def size(parts: Iterable[Any], device: torch.device) -> int:
+    """Bytes that the weights and buffers of those parts that have any take on the device."""
     modules = [part for part in parts if isinstance(part, torch.nn.Module)]
     tensors = [t for module in modules for t in (*module.parameters(), *module.buffers())]
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    there = [tensor for tensor in tensors if tensor.device.type == device.type]
+    return sum(tensor.numel() * tensor.element_size() for tensor in there)
 
 
 def give_back() -> None:

@@ -9,6 +9,8 @@ from models.contract import AnyEvent, Described, Failed, Fault, ModelSpec, Worke
 SHARE_OF_GPU = 0.85  # of its memory, for weights; the rest is for what they compute
 SHARE_OF_RAM = 0.6  # a CPU's memory is other programs' too
 UNLIMITED = 1 << 62  # bytes
+# The folders of what is offloaded.
+AWAY = {"none": (), "text": ("text_encoder",), "all": ("text_encoder", "unet", "transformer")}
 
 
 def torchless(spec: WorkerSpec) -> bool:
@@ -53,7 +55,8 @@ def expected(model: ModelSpec, device_name: str) -> int:
     from models import device
 
     dtype = device.dtype_for(model.dtype, device.choose(device_name))
-    return weights.numbers(Path(model.path)) * dtype.itemsize
+    away = AWAY[model.offload]
+    return weights.numbers(Path(model.path), without=away) * dtype.itemsize
 
 
 def give_back(spec: WorkerSpec) -> None:

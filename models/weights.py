@@ -6,7 +6,7 @@ Reads a few kilobytes of each `.safetensors` file. Knows nothing of torch.
 import json
 import math
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,11 @@ HEADER_BYTES = 100_000_000  # the most that the format allows
 VARIANTS = (".fp16.", ".bf16.", ".fp32.", ".non_ema.", ".ema_only.")
 
 
-def numbers(folder: Path) -> int:
-    """How many numbers the files of a model's parts hold; copies in other precision not counted."""
-    return sum(held(path) for path in files(folder))
+def numbers(folder: Path, without: Sequence[str] = ()) -> int:
+    """How many numbers the files of a model's parts hold; copies in other precision not counted,
+    nor parts whose folders' names begin with one of `without`."""
+    away = tuple(without)
+    return sum(held(path) for path in files(folder) if not path.parent.name.startswith(away))
 
 
 def files(folder: Path) -> Iterator[Path]:

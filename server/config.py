@@ -120,6 +120,7 @@ def model_spec(model: ModelTable, preload: bool = True) -> ModelSpec:
         width=model.native[0].width,
         height=model.native[0].height,
         max_batch=model.max_batch,
+        offload=model.offload,
         preload=preload,
         pinned=model.pinned,
         keep_seconds=model.keep_seconds,

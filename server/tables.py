@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from models.contract import SCHEDULERS, Dtype, Task
+from models.contract import SCHEDULERS, Dtype, Offload, Task
 from server.sizes import MAX_SIDE, MIN_SIDE, Size, Sizing
 
 TASKS: tuple[Task, ...] = ("generate", "edit", "inpaint")
@@ -216,6 +216,7 @@ class ModelTable(Table):
     negative_prompt: bool = True
     prompt_chars: int | None = Field(default=None, ge=1)
     max_batch: int = Field(default=4, ge=1, le=64)
+    offload: Offload = "none"
     preload: bool | None = None
     pinned: bool = False
     keep_seconds: float = Field(default=0, ge=0, allow_inf_nan=False)

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from models import audit, device
+from models import audit, device, offload
 from models.canvas import BadJob, Easel, Unloadable
 from models.contract import Image, Job, ModelSpec, Task
 from models.pixels import finished, to_pillow
@@ -29,10 +29,11 @@ def load(spec: ModelSpec, device_name: str) -> "Generic":
         raise Unloadable("scheduler: a model of the generic family keeps its own")
     folder = Path(spec.path)
     kind = str(audit.read_index(folder)["_class_name"])
-    pipe: Any = audit.load(folder, {kind}, device.dtype_for(spec.dtype, target), target)
+    pipe: Any = audit.load(folder, {kind}, device.dtype_for(spec.dtype, target))
     if "vae" not in pipe.components or denoiser_name(pipe) not in pipe.components:
         raise Unloadable(f"{kind} has no vae, unet or transformer to stop at")
-    return Generic(pipe)
+    offload.place(pipe, spec.offload, target)
+    return Generic(pipe, target)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ class Generic:
     """A loaded pipeline of whatever kind."""
 
     pipe: Any
+    device: torch.device
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -72,12 +74,12 @@ class Generic:
 
     @property
     def size(self) -> int:
-        """Bytes of all its parts."""
-        return device.size(self.pipe.components.values())
+        """Bytes of its parts on the device."""
+        return device.size(self.pipe.components.values(), self.device)
 
     def settle(self) -> None:
         """Wait for the device."""
-        device.settle(self.pipe.device)
+        device.settle(self.device)
 
     def _arguments(
         self, job: Job, inputs: Sequence[Image], mask: Image | None, easel: Easel

@@ -16,7 +16,7 @@ KINDS = {"StableDiffusionPipeline"}
 
 
 def load(folder: Path) -> None:
-    audit.load(folder, KINDS, torch.float32, torch.device("cpu"))
+    audit.load(folder, KINDS, torch.float32)
 
 
 def drop_tensor(part: str) -> Callable[[Path], None]:

@@ -223,9 +223,10 @@ class Run:
             self.studio.cap("tiny", kind, 8)
         self._model = model
 
-    def start(self, asked: Job) -> None:
+    def start(self, asked: Job, index: int = 0) -> None:
         inputs = [raw(picture(1))] if asked.inputs else []
-        self.studio.start(self._model, asked, 0, inputs, raw(mask()) if asked.masked else None)
+        marked = raw(mask()) if asked.masked else None
+        self.studio.start(self._model, asked, index, inputs, marked)
 
     def finish(self) -> int:
         ticks = 0
@@ -307,6 +308,21 @@ def test_in_company_each_equals_the_stock_pipeline(
     assert Cancelled("cat", 0) in run.events
     for asked in jobs:
         close(run.pixels(asked.id), stock(folder_of(name), STOCK[name][asked.task], asked))
+
+
+@pytest.mark.parametrize("name", list(STOCK))
+def test_strict_is_equal_to_the_bit_and_image_i_of_n_is_the_one_of_its_seed(
+    model_of: Callable[[str], Checkpoint], name: str
+) -> None:
+    model, task = model_of(name), model_of(name).tasks[0]
+    asked = job("owl", task, strict=True, seeds=(3, 7), strength=1.0)
+    run = Run(model)
+    for stranger in company(name):
+        run.start(stranger)
+    run.start(asked, index=1)
+    run.finish()
+    single = msgspec.structs.replace(asked, seeds=(7,))
+    assert (run.pixels("owl") == run_alone(model, single).pixels("owl")).all()
 
 
 # Calls of the denoiser per step: guidance by a second prediction may be a call of its own.
@@ -605,3 +621,40 @@ def test_a_decode_that_never_fits_at_once_does_not_keep_a_model_from_loading(
     monkeypatch.setattr(model.pipe.vae, "decode", full)
     spec = ModelSpec(id="tiny", family="sd", path="", width=WIDTH, height=HEIGHT)
     assert set(warm_up(model, spec)) == {"forward", "tiles"}
+
+
+@pytest.mark.parametrize("how", ["text", "all"])
+@pytest.mark.parametrize("name", ["sd", "sd3", "flux", "flux2_klein", "qwen_image", "z_image"])
+def test_what_travels_paints_the_same(
+    model_of: Callable[[str], Checkpoint], folder_of: Callable[[str], Path], name: str, how: Any
+) -> None:
+    """On a CPU the way is short, but every layer goes it."""
+    spec = ModelSpec(
+        id="tiny",
+        family=FAMILY_OF[name],
+        path=str(folder_of(name)),
+        offload=how,
+        width=WIDTH,
+        height=HEIGHT,
+    )
+    model = families.loader(FAMILY_OF[name])(spec, "cpu")
+    assert isinstance(model, Checkpoint)
+    part = model.pipe.unet if hasattr(model.pipe, "unet") else model.pipe.transformer
+    assert travels(model.pipe.text_encoder)
+    assert travels(part) == (how == "all")
+    run, expected = Run(model), Run(model_of(name))
+    for asked in company(name):
+        run.start(asked)
+        expected.start(asked)
+    run.finish()
+    expected.finish()
+    for asked in company(name):
+        assert (run.pixels(asked.id) == expected.pixels(asked.id)).all()
+
+
+def travels(part: torch.nn.Module) -> bool:
+    return any(
+        registry.get_hook("group_offloading") is not None
+        for module in part.modules()
+        if (registry := getattr(module, "_diffusers_hook", None))
+    )

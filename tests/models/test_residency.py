@@ -160,4 +160,5 @@ def test_room_is_told_by_the_files(tmp_path: Path) -> None:
     save_file({"z": np.zeros(7)}, tmp_path / "vae" / "only.fp16.safetensors")
     (tmp_path / "broken.safetensors").write_bytes(b"\xff" * 20)
     assert weights.numbers(tmp_path) == 105 + 7
+    assert weights.numbers(tmp_path, without=("un",)) == 7
     assert weights.numbers(tmp_path / "nowhere") == 0
