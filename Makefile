@@ -11,7 +11,7 @@ else
 PIP := $(BIN)/python -m pip install --quiet
 endif
 
-.PHONY: install serve test test-long lint bench clean
+.PHONY: install serve test test-long test-gpu lint bench clean
 
 $(BIN)/python:
 	$(if $(UV),$(UV) venv --quiet --python $(PYTHON) $(VENV),$(PYTHON) -m venv $(VENV))
@@ -36,6 +36,9 @@ test: $(VENV)/.installed-dev
 
 test-long: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m "long and not gpu" --timeout 1800 $(ARGS)
+
+test-gpu: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest tests/gpu -m gpu --timeout 600 $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -1,0 +1,224 @@
+"""The families, the worker and their faults on a real CUDA device, with tiny checkpoints.
+
+`pytest -m gpu tests/gpu` where there is one. `LIMNER_TEST_DEVICE=cpu` tries the tests themselves
+without one, but for those that need its faults.
+"""
+
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import torch
+
+from models.vision import LIBRARY as LIBRARY  # ahead of diffusers, as in a worker
+from models import families, launch, wire
+from models.checkpoint import Checkpoint
+from models.contract import (
+    AnyCommand,
+    AnyEvent,
+    Cancelled,
+    Failed,
+    Finished,
+    Image,
+    Job,
+    Loaded,
+    ModelSpec,
+    Paint,
+    Stop,
+    WorkerSpec,
+)
+from models.studio import Studio
+from models.warmup import warm_up
+from tests.models import tiny
+
+DEVICE = os.environ.get("LIMNER_TEST_DEVICE", "cuda")
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(
+        DEVICE == "cuda" and not torch.cuda.is_available(), reason="there is no CUDA device"
+    ),
+]
+faulty = pytest.mark.skipif(DEVICE != "cuda", reason="a fault of CUDA devices")
+FAMILY_OF = {
+    "sd": "sd",
+    "sd_inpaint": "sd",
+    "pix2pix": "sd",
+    "sdxl": "sdxl",
+    "sd3": "sd3",
+    "flux": "flux",
+    "flux_schnell": "flux",
+    "flux_fill": "flux",
+    "flux_kontext": "flux",
+    "flux2": "flux2",
+    "flux2_klein": "flux2",
+    "qwen_image": "qwen-image",
+    "z_image": "z-image",
+}
+WIDTH, HEIGHT = 128, 64
+
+
+@pytest.fixture(scope="module")
+def spec_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., ModelSpec]:
+    root = tmp_path_factory.mktemp("checkpoints")
+
+    def spec(name: str, **changes: object) -> ModelSpec:
+        if not (root / name).exists():
+            torch.manual_seed(0)
+            getattr(tiny, name)().save_pretrained(root / name)
+        told = {"id": "tiny", "family": FAMILY_OF[name], "path": str(root / name)}
+        return ModelSpec(**(told | {"width": WIDTH, "height": HEIGHT} | changes))
+
+    return spec
+
+
+def load(spec: ModelSpec) -> Checkpoint:
+    model = families.loader(spec.family)(spec, DEVICE)
+    assert isinstance(model, Checkpoint)
+    return model
+
+
+def job(name: str, task: str, **changes: object) -> Job:
+    told: dict[str, object] = {
+        "id": name,
+        "model": "tiny",
+        "task": task,
+        "prompt": "an owl",
+        "width": WIDTH,
+        "height": HEIGHT,
+        "steps": 4,
+        "guidance": 3.0,
+        "strength": 1.0,
+        "seeds": (7,),
+        "inputs": 0 if task == "generate" else 1,
+        "masked": task == "inpaint",
+    }
+    return Job(**(told | changes))
+
+
+def run(model: Checkpoint, *jobs: Job, cancel: str = "") -> list[AnyEvent]:
+    events: list[AnyEvent] = []
+    studio = Studio(events.append)
+    for kind in ("forward", "decode"):
+        studio.cap("tiny", kind, 8)
+    base = Image(WIDTH, HEIGHT, "RGB", bytes(range(256)) * (WIDTH * HEIGHT * 3 // 256))
+    half = WIDTH * HEIGHT // 2
+    mask = Image(WIDTH, HEIGHT, "L", bytes(half) + b"\xff" * half)
+    for asked in jobs:
+        studio.start(model, asked, 0, [base][: asked.inputs], mask if asked.masked else None)
+    studio.tick()
+    if cancel:
+        studio.cancel(cancel, 0)
+    while len(studio):
+        studio.tick()
+    return events
+
+
+def pixels(events: list[AnyEvent], name: str) -> np.ndarray:
+    (end,) = [e for e in events if isinstance(e, Finished | Failed) and e.job == name]
+    assert isinstance(end, Finished), end
+    return np.frombuffer(end.image.pixels, np.uint8).astype(int)
+
+
+@pytest.mark.parametrize("name", list(FAMILY_OF))
+def test_every_family_paints_every_task_in_bfloat16(spec_of, name: str) -> None:
+    """Merged and beside a cancelled one it is near the same alone; strict, it is the same."""
+    model = load(spec_of(name, dtype="bfloat16"))
+    for task in model.tasks:
+        alone = pixels(run(model, job("owl", task)), "owl")
+        jobs = [job("owl", task), job("fox", task, steps=6, seeds=(8,)), job("cat", task, steps=9)]
+        events = run(model, *jobs, cancel="cat")
+        assert Cancelled("cat", 0) in events
+        assert np.abs(pixels(events, "owl") - alone).mean() < 4
+        strict = [pixels(run(model, job("owl", task, strict=True)), "owl") for _ in range(2)]
+        assert (strict[0] == strict[1]).all()
+
+
+@pytest.mark.parametrize("name", ["sd", "flux", "z_image"])
+def test_float32_in_company_is_within_one_level(spec_of, name: str) -> None:
+    model = load(spec_of(name, dtype="float32"))
+    alone = pixels(run(model, job("owl", "generate")), "owl")
+    events = run(model, job("owl", "generate"), job("fox", "generate", steps=6, seeds=(8,)))
+    assert np.abs(pixels(events, "owl") - alone).max() <= 1
+
+
+@pytest.mark.parametrize("how", ["text", "all"])
+@pytest.mark.parametrize("name", ["sd", "flux", "qwen_image"])
+def test_what_travels_paints_the_same(spec_of, name: str, how: str) -> None:
+    plain, travelling = load(spec_of(name)), load(spec_of(name, offload=how))
+    if DEVICE == "cuda":
+        assert travelling.size < plain.size
+    asked = job("owl", "generate")
+    assert (pixels(run(travelling, asked), "owl") == pixels(run(plain, asked), "owl")).all()
+
+
+def test_a_vae_that_overflows_in_half_precision_stays_in_full(spec_of) -> None:
+    model = load(spec_of("sdxl", dtype="float16"))
+    assert model.pipe.vae.dtype == torch.float32
+    for task in model.tasks:
+        assert pixels(run(model, job("owl", task)), "owl").std() > 0
+
+
+def test_the_warm_up_tells_caps(spec_of) -> None:
+    spec = spec_of("sd")
+    assert set(warm_up(load(spec), spec)) == {"forward", "decode"}
+
+
+@faulty
+def test_running_out_of_memory_is_told_and_leaves_the_device_usable(spec_of) -> None:
+    model = load(spec_of("sd"))
+    wish = job("huge", "generate", width=65536, height=65536)
+    (end,) = [event for event in run(model, wish) if isinstance(event, Failed)]
+    assert end.fault.kind == "out_of_memory"
+    assert pixels(run(model, job("owl", "generate")), "owl").std() > 0
+
+
+class Talk:
+    """Our end of a worker's connection."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
+        self._unframer = wire.events()
+        self._events: list[AnyEvent] = []
+
+    def say(self, command: AnyCommand) -> None:
+        self.connection.sendall(wire.frame(command))
+
+    def until(self, kind: type) -> AnyEvent:
+        while True:
+            while self._events:
+                if isinstance(event := self._events.pop(0), kind):
+                    return event
+            data = self.connection.recv(1 << 20)
+            assert data, "the worker is gone"
+            self._events += self._unframer.feed(data)
+
+
+def test_a_forked_worker_paints_and_its_forkserver_never_touched_the_device(spec_of) -> None:
+    launch.prepare({"sd"}, threads=1)
+    spec = WorkerSpec(name="gpu", device=DEVICE, models=(spec_of("sd"),))
+    process, connection = launch.start(spec)
+    with connection:
+        connection.settimeout(120)
+        talk = Talk(connection)
+        loaded = talk.until(Loaded)
+        assert isinstance(loaded, Loaded)
+        assert loaded.size > 0
+        assert not nvidia_files(os.getpid())
+        talk.say(Paint(job("owl", "generate"), 0))
+        assert isinstance(talk.until(Finished), Finished)
+        assert process.pid is not None
+        assert not nvidia_files(psutil.Process(process.pid).ppid())  # the forkserver's
+        assert bool(nvidia_files(process.pid)) == (DEVICE == "cuda")
+        talk.say(Stop())
+        process.join(30)
+        assert process.exitcode == 0
+
+
+def nvidia_files(pid: int) -> list[str]:
+    """The GPU's device files that a process has open."""
+    links = [link for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()]
+    return [str(link.readlink()) for link in links if "nvidia" in str(link.readlink())]
