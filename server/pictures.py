@@ -105,20 +105,6 @@ def cropped(image: Image, aspect: float) -> Image:
     return Image(width, height, image.mode, pixels.tobytes())
 
 
-def paste_back(painted: Image, base: Image, mask: Image) -> Image:
-    """Keep the paint where the mask is ≥ 128; everywhere else the pixels are exactly the base's.
-
-    Raises:
-        ValueError: the three differ in size, or are not RGB, RGB and L.
-    """
-    kinds = [(image.mode, image.width, image.height) for image in (painted, base, mask)]
-    size = (base.width, base.height)
-    if kinds != [("RGB", *size), ("RGB", *size), ("L", *size)]:
-        raise ValueError(f"cannot paste {kinds[0]} into {kinds[1]} by {kinds[2]}")
-    merged = np.where(_pixels(mask) >= 128, _pixels(painted), _pixels(base))
-    return Image(base.width, base.height, "RGB", merged.tobytes())
-
-
 def _pixels(image: Image) -> npt.NDArray[np.uint8]:
     """A view of the pixels: height × width × channels."""
     return np.frombuffer(image.pixels, np.uint8).reshape(image.height, image.width, -1)

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from models.contract import Image
 from server.catalog import Size
 from server.intake import LONGEST, Notice, Order, alike, elongated
-from server.pictures import cropped, paste_back, resized
+from server.pasting import paste_back
+from server.pictures import cropped, resized
 
 REFERENCE_STEP = 16  # px; models look at squares of so many
 REFERENCE_SIDE = 64  # px; and at no smaller images

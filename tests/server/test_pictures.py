@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL.PngImagePlugin import PngImageFile
 
 from models.contract import Image
-from server.pictures import Format, Picture, encode, paste_back, resized
+from server.pictures import Format, Picture, encode, resized
 
 property_test = settings(max_examples=60, derandomize=True, deadline=None, database=None)
 sides = st.integers(1, 24)
@@ -175,25 +175,3 @@ def test_pictures_are_scaled_by_lanczos() -> None:
     expected = picture.resize((7, 41), PIL.Image.Resampling.LANCZOS).tobytes()
     assert resized(image, 7, 41) == Image(7, 41, "RGB", expected)
     assert resized(image, 30, 20) is image
-
-
-@property_test
-@given(sides, sides, seeds)
-def test_outside_the_mask_the_base_is_untouched(width: int, height: int, seed: int) -> None:
-    painted, base = noise(width, height, seed), noise(width, height, seed + 1)
-    levels = np.random.default_rng(seed).integers(0, 256, (height, width), np.uint8)
-    result = array(paste_back(painted, base, Image(width, height, "L", levels.tobytes())))
-    assert np.array_equal(result[levels < 128], array(base)[levels < 128])
-    assert np.array_equal(result[levels >= 128], array(painted)[levels >= 128])
-
-
-def test_only_what_fits_can_be_pasted() -> None:
-    mask = Image(2, 2, "L", bytes(4))
-    for painted, base, by in (
-        (noise(2, 2), noise(2, 2), Image(2, 1, "L", bytes(2))),
-        (noise(2, 2), noise(1, 2), mask),
-        (noise(2, 2), noise(2, 2), noise(2, 2)),
-        (mask, noise(2, 2), mask),
-    ):
-        with pytest.raises(ValueError, match="cannot paste"):
-            paste_back(painted, base, by)
