@@ -55,7 +55,7 @@ def load(
         pipe = getattr(diffusers, kind).from_pretrained(
             folder, **parts, **unwanted, **absent, local_files_only=True, use_safetensors=True
         )
-    except Unloadable:
+    except (Unloadable, torch.OutOfMemoryError, torch.AcceleratorError):
         raise
     except Exception as error:  # libraries raise a dozen classes for a damaged folder
         raise Unloadable(f"{folder}: {type(error).__name__}: {error}") from error

@@ -95,15 +95,17 @@ class Family:
 
         Raises:
             Unloadable: the folder, or what was asked for beside it, cannot be served.
+            OutOfMemory, DeviceLost: see `device.named_faults`.
         """
         target = device.choose(device_name)
         if spec.scheduler and spec.scheduler not in (self.schedulers or ()):
             known = ", ".join(self.schedulers or ()) or "none to choose from"
             raise Unloadable(f"scheduler {spec.scheduler} is unknown here; there are: {known}")
         dtype = device.dtype_for(spec.dtype, target)
-        pipe: Any = audit.load(Path(spec.path), self.pipelines, dtype, self.optional)
-        self.prepare(pipe)
-        offload.place(pipe, spec.offload, target)
+        with device.named_faults():
+            pipe: Any = audit.load(Path(spec.path), self.pipelines, dtype, self.optional)
+            self.prepare(pipe)
+            offload.place(pipe, spec.offload, target)
         return Checkpoint(
             pipe,
             target,
@@ -157,7 +159,8 @@ class Checkpoint:
             dress=dress,
         )
         if dress is not None:
-            dress.put_on()  # for the text encoders, which read before the first stop
+            with device.named_faults():
+                dress.put_on()  # for the text encoders, which read before the first stop
         self._note_limits(job, easel)
         if job.task != "generate" and job.strength < 1 and "strength" not in said:
             easel.note("strength: not used: this model follows the prompt as an instruction")

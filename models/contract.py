@@ -207,6 +207,12 @@ class Ready(Event, frozen=True):
     device: str
 
 
+class Loading(Event, frozen=True):
+    """A model is being loaded; until that is over, nothing is painted or heard."""
+
+    model: str
+
+
 class Loaded(Event, frozen=True):
     """A model is in memory, passed its audit and painted its warm-up picture."""
 
@@ -293,6 +299,16 @@ class Described(Event, frozen=True):
 
 
 AnyEvent: TypeAlias = (
-    Ready | Loaded | Evicted | LoadFailed | Room | Step | Finished | Cancelled | Failed | Described
+    Ready
+    | Loading
+    | Loaded
+    | Evicted
+    | LoadFailed
+    | Room
+    | Step
+    | Finished
+    | Cancelled
+    | Failed
+    | Described
 )
 Ending: TypeAlias = Finished | Cancelled | Failed  # every canvas ends in exactly one of these

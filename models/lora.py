@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from models.canvas import BadJob
+import torch
+
+from models.canvas import BadJob, Unloadable
 from models.contract import LoraSpec
 
 LoraSet: TypeAlias = tuple[tuple[str, float], ...]  # name and weight of each
@@ -35,7 +37,8 @@ class Loras:
         """Have exactly these act from now on.
 
         Raises:
-            BadJob: one is unknown, unreadable or made for another architecture.
+            BadJob: one is unknown.
+            Unloadable: one is unreadable, or made for another architecture.
         """
         if wanted == self.worn:
             return
@@ -72,10 +75,12 @@ class Loras:
                 self.pipe.load_lora_weights(
                     path.parent, weight_name=path.name, adapter_name=name, local_files_only=True
                 )
+        except (torch.OutOfMemoryError, torch.AcceleratorError):
+            raise
         except Exception as error:  # libraries raise a dozen classes for a file that does not fit
-            raise BadJob(f"LoRA {name}: {type(error).__name__}: {error}") from error
+            raise Unloadable(f"LoRA {name}: {type(error).__name__}: {error}") from error
         if not any(name in names for names in self.pipe.get_list_adapters().values()):
-            raise BadJob(f"LoRA {name}: {path} is made for another architecture")
+            raise Unloadable(f"LoRA {name}: {path} is made for another architecture")
 
     def _let_go(self, needed: Sequence[str]) -> None:
         """Detach what has not been worn for longest, beyond as many as may stay."""

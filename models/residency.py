@@ -5,7 +5,7 @@ asks for a model makes sure that nothing is being painted. Knows nothing of torc
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from models.canvas import Model, OutOfMemory, Unloadable
@@ -28,10 +28,10 @@ class Residency:
     Args:
         specs: all models that may be asked for.
         budget: bytes.
-        load: loads a model and says so; raises Unloadable or OutOfMemory.
+        load: loads a model; what to say of it. Raises Unloadable or OutOfMemory.
         expect: how many bytes a model will take, as far as can be told before it is loaded.
         give_back: returns freed memory to the device.
-        emit: told what was given up.
+        emit: told what was loaded and given up.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Residency:
         specs: Sequence[ModelSpec],
         budget: int,
         *,
-        load: Callable[[ModelSpec], Model],
+        load: Callable[[ModelSpec], tuple[Model, AnyEvent]],
         expect: Callable[[ModelSpec], int],
         give_back: Callable[[], None],
         emit: Callable[[AnyEvent], None],
@@ -77,6 +77,12 @@ class Residency:
         seat.used = self._clock()
         return seat.model
 
+    def touch(self, models: Iterable[str]) -> None:
+        """These have been in use until now."""
+        for model in models:
+            if model in self._seats:
+                self._seats[model].used = self._clock()
+
     def expire(self) -> None:
         """Give up what has not been used for as long as its model is kept."""
         now = self._clock()
@@ -100,12 +106,13 @@ class Residency:
                 f"models, {gigabytes(pinned)} are pinned"
             )
         self._make_room(expected)
-        model = self._loaded(spec)
+        model, news = self._loaded(spec)
         self._sizes[spec.id] = model.size
         self._make_room(model.size)  # it may have come out larger than its files say
+        self._emit(news)
         return Seat(spec, model, model.size, self._clock())
 
-    def _loaded(self, spec: ModelSpec) -> Model:
+    def _loaded(self, spec: ModelSpec) -> tuple[Model, AnyEvent]:
         """Load it; when the device has no room although the budget has, once more all alone."""
         try:
             return self._load(spec)

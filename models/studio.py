@@ -18,6 +18,7 @@ from models.canvas import (
     Model,
     NotFinite,
     OutOfMemory,
+    Unloadable,
 )
 from models.contract import (
     AnyEvent,
@@ -33,6 +34,7 @@ from models.contract import (
 
 FAULTS: Mapping[type[BaseException], FaultKind] = {
     BadJob: "bad_job",
+    Unloadable: "load_failed",
     NotFinite: "not_finite",
     OutOfMemory: "out_of_memory",
     MemoryError: "out_of_memory",

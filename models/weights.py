@@ -5,29 +5,38 @@ Reads a few kilobytes of each `.safetensors` file. Knows nothing of torch.
 
 import json
 import math
+import re
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 HEADER_BYTES = 100_000_000  # the most that the format allows
-VARIANTS = (".fp16.", ".bf16.", ".fp32.", ".non_ema.", ".ema_only.")
+VARIANT = re.compile(r"\.(fp16|bf16|fp32|non_ema|ema_only)(?=[.-])")  # part of a file's name
+INDEX = "model_index.json"
+UNUSED = ("safety_checker",)
 
 
 def numbers(folder: Path, without: Sequence[str] = ()) -> int:
-    """How many numbers the files of a model's parts hold; copies in other precision not counted,
-    nor parts whose folders' names begin with one of `without`."""
-    away = tuple(without)
-    return sum(held(path) for path in files(folder) if not path.parent.name.startswith(away))
+    """How many numbers the parts of a model hold, but for parts named like one of `without`."""
+    names = [name for name in parts(folder) if not name.startswith((*without, *UNUSED))]
+    return sum(held(path) for name in names for path in files(folder / name))
 
 
-def files(folder: Path) -> Iterator[Path]:
-    """The weights that would be loaded: those beside an index of what the model is."""
-    found = sorted(folder.rglob("*.safetensors"))
-    for path in found:
-        plain = [path.with_name(path.name.replace(mark, ".")) for mark in VARIANTS]
-        if not any(other != path and other in found for other in plain):
-            yield path
+def parts(folder: Path) -> list[str]:
+    """The parts that a model's index names; none where it cannot be read."""
+    try:
+        index: Mapping[str, Any] = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        return [name for name, value in index.items() if isinstance(value, list) and value[0]]
+    except (OSError, ValueError, AttributeError, LookupError):
+        return []
+
+
+def files(part: Path) -> Iterator[Path]:
+    """The weights of a part that would be loaded: of copies in several precisions the plain one."""
+    found = sorted(part.glob("*.safetensors"))
+    plain = [path for path in found if not VARIANT.search(path.name)]
+    return iter(plain or found)
 
 
 def held(path: Path) -> int:

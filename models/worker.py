@@ -5,6 +5,7 @@ thread costs each step dearly. A lost connection means that the server is gone: 
 """
 
 import logging
+import math
 import os
 import queue
 import signal
@@ -31,6 +32,7 @@ from models.contract import (
     Image,
     Loaded,
     LoadFailed,
+    Loading,
     ModelSpec,
     Paint,
     Ready,
@@ -45,6 +47,8 @@ from models.warmup import warm_up
 
 log = logging.getLogger(__name__)
 
+LONGEST_WAIT = 3600.0  # seconds between two looks at what is idle
+PATIENCE_WITH_BROKEN = 30.0  # seconds in which a model that did not load is not tried again
 LEAST_ROOM = 4  # canvases a worker takes on even when its forwards hold fewer
 SWITCH_SECONDS = 2e-4  # how long the reader may keep the painter waiting for the interpreter
 RECEIVE_BYTES = 1 << 20
@@ -78,7 +82,11 @@ class Worker:
         )
         self._postponed: list[Paint] = []  # for models that are loaded when the studio is empty
         self._attached: dict[str, dict[tuple[str, int], Image]] = {}
+        self._used: set[str] = set()  # models painted with since the studio was empty
         self._caps: dict[str, Mapping[str, int]] = {}  # by model, measured when first loaded
+        self._most = LEAST_ROOM
+        self._broken: dict[str, float] = {}  # models that did not load, and when
+        self._open = False  # whether room was told
         self._stopping = False
 
     def run(self) -> None:
@@ -86,8 +94,8 @@ class Worker:
         threading.Thread(target=self._read, name="reader", daemon=True).start()
         self._emit(Ready(self._spec.device))
         self._preload()
-        most = max((max(caps.values()) for caps in self._caps.values()), default=0)
-        self._emit(Room(max(LEAST_ROOM, most)))
+        self._emit(Room(self._most))
+        self._open = True
         while not self._stopping:
             self._obey_waiting()
             self._studio.tick()
@@ -112,18 +120,21 @@ class Worker:
         """Take every command that is there; wait for one while there is nothing to paint."""
         while not self._stopping:
             if not len(self._studio):
-                self._residency.expire()
-                self._resume_postponed()
+                self._rest()
             idle = not len(self._studio)
             try:
-                patience = self._residency.patience() if idle else None
+                patience = min(self._residency.patience() or LONGEST_WAIT, LONGEST_WAIT)
                 self._obey(self._inbox.get(block=idle, timeout=patience))
             except queue.Empty:
                 if not idle:
                     return
 
-    def _resume_postponed(self) -> None:
-        """Start what waited for the studio to be empty, as far as it has the same model."""
+    def _rest(self) -> None:
+        """The studio is empty: give up what nobody needs, start what waited for this."""
+        self._residency.touch(self._used)
+        self._used.clear()
+        if self._inbox.empty() and not self._postponed:
+            self._residency.expire()
         waiting, self._postponed = self._postponed, []
         for paint in waiting:
             self._paint(paint)
@@ -158,6 +169,7 @@ class Worker:
         attached = self._attached.get(job.id, {})
         inputs = [attached["input", i] for i in range(job.inputs)]
         mask = attached["mask", 0] if job.masked else None
+        self._used.add(job.model)
         self._studio.start(model, job, index, inputs, mask)
 
     def _cancel(self, job: str, index: int) -> None:
@@ -184,6 +196,8 @@ class Worker:
 
     def _model(self, name: str) -> Model | None:
         """The model, loaded if need be; None if it cannot be, which is told."""
+        if time.monotonic() - self._broken.get(name, -math.inf) < PATIENCE_WITH_BROKEN:
+            return None
         try:
             return self._residency.get(name)
         except Unloadable as error:
@@ -191,15 +205,17 @@ class Worker:
         except Exception as error:  # a model that cannot be served must not take the others along
             log.exception("model %s failed to load", name)
             self._emit(LoadFailed(name, f"{type(error).__name__}: {error}"))
+        self._broken[name] = time.monotonic()
         return None
 
-    def _load(self, spec: ModelSpec) -> Model:
+    def _load(self, spec: ModelSpec) -> tuple[Model, AnyEvent]:
         """Load a model; the first time, paint with it, so that it is warm and its caps are known.
 
         Raises:
             OutOfMemory, Unloadable, or whatever a family's libraries raise.
         """
         began = time.perf_counter()
+        self._emit(Loading(spec.id))
         model = families.loader(spec.family)(spec, self._spec.device)
         if spec.id not in self._caps:
             self._caps[spec.id] = warm_up(model, spec)
@@ -207,5 +223,8 @@ class Worker:
             self._studio.cap(spec.id, kind, canvases)
         took = time.perf_counter() - began
         most = max(self._caps[spec.id].values())
-        self._emit(Loaded(spec.id, model.tasks, took, most, model.size))
-        return model
+        if most > self._most:
+            self._most = most
+            if self._open:
+                self._emit(Room(most))
+        return model, Loaded(spec.id, model.tasks, took, most, model.size)

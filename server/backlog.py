@@ -31,6 +31,15 @@ class Request:
     indexes: deque[int]
 
 
+@dataclass(slots=True)
+class Held:
+    """Whose turn it was when its model was not in memory, and how many have gone ahead since."""
+
+    account: str
+    request: Request
+    overtaken: int = 0
+
+
 class Backlog:
     """Waiting canvases, at most `limit` of them."""
 
@@ -38,7 +47,7 @@ class Backlog:
         self._limit = limit
         self._accounts: OrderedDict[str, deque[Request]] = OrderedDict()  # whose turn it is: first
         self._returned: deque[Canvas] = deque()
-        self._overtaken = 0  # times that whose turn it was had to wait for its model
+        self._held: Held | None = None
 
     def __len__(self) -> int:
         """Waiting canvases."""
@@ -113,14 +122,16 @@ class Backlog:
     ) -> tuple[str, Request] | None:
         """Whose canvas goes next; None where none waits, or the worker must become empty first."""
         turn = self._turn(models)
-        if turn is not None and turn[1].job.model not in resident:
-            if self._overtaken < LOOK_AHEAD and (ahead := self._turn(resident)):
-                self._overtaken += 1
-                return ahead
-            if busy:
-                return None
-        self._overtaken = 0
-        return turn
+        held = self._held
+        if held is None or not held.request.indexes or held.request.job.model in resident:
+            foreign = turn is not None and turn[1].job.model not in resident
+            held = self._held = Held(*turn) if turn and foreign else None
+        if held is None or held.request.job.model not in models:
+            return turn
+        if held.overtaken < LOOK_AHEAD and (ahead := self._turn(resident)):
+            held.overtaken += 1
+            return ahead
+        return None if busy else (held.account, held.request)
 
     def _requests(self) -> Iterator[Request]:
         return (request for requests in self._accounts.values() for request in requests)

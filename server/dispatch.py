@@ -224,6 +224,8 @@ class Dispatch:
             tries = self._tries[job, index] = self._tries.get((job, index), 0) + 1
             if self._tickets[job].cancelled:
                 self._end(Cancelled(job, index))
+            elif reason := self._failure(canvas.job.model):
+                self._end(Failed(job, index, Fault("load_failed", reason)))
             elif tries < TRIES:
                 self._backlog.put_back(canvas)
             else:
@@ -241,6 +243,9 @@ class Dispatch:
         desk = self._desks[engine.name]
         if not engine.canvases or any(key in self._tries for key in desk.live):
             return  # it is not there, or has a canvas that lost a worker and is painted alone
+        there = {*engine.resident, desk.loading}
+        if any(canvas.job.model not in there for canvas in desk.live.values()):
+            return  # it waits at the worker for its model, which is loaded when the worker is empty
         free = engine.canvases - len(desk.live)
         resident = {desk.loading} if desk.loading else engine.resident
         for canvas in self._backlog.take(free, len(desk.live), engine.offered, resident):

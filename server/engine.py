@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+from collections import Counter
 from collections.abc import Collection, Mapping
 from multiprocessing.context import ForkServerProcess
 from typing import Literal, Protocol, TypeAlias
@@ -20,6 +21,7 @@ from models.contract import (
     Finished,
     Loaded,
     LoadFailed,
+    Loading,
     Room,
     Stop,
     Task,
@@ -33,6 +35,8 @@ State: TypeAlias = Literal["starting", "ready", "restarting", "stopped"]
 STOP_SECONDS = 5.0  # a worker that does not stop in that time is killed
 LAST_SECONDS = 1.0  # between the end of a worker's connection and its own
 LONGEST_DELAY = 30.0  # seconds between two starts
+RETRY_SECONDS = 60.0  # after which a model that failed when it was asked for may be asked again
+LOAD_TRIES = 2  # workers that the loading of one model may end
 FALSE_STARTS = 3  # after so many, those who wait are told
 READ_BYTES = 1 << 20
 
@@ -113,7 +117,11 @@ class LocalEngine:
         self.canvases = 0
         self.models: dict[str, tuple[Task, ...]] = {}
         self.resident: set[str] = set()
-        self.failures: dict[str, str] = dict(failures or {})
+        self._absent = dict(failures or {})
+        self._reported: dict[str, str] = {}  # models that this worker could not load
+        self._loading: str | None = None
+        self._killed_by: Counter[str] = Counter()  # models whose loading ended a worker
+        self.failures: dict[str, str] = dict(self._absent)
 
     @property
     def name(self) -> str:
@@ -163,6 +171,7 @@ class LocalEngine:
         if not self._stopping.is_set():
             self._deaths += 1
             log.error("worker %s died (exit code %s)", self.name, self._process.exitcode)
+        self._blame(listener)
         listener.lost(self)
 
     async def _listen(self, connection: socket.socket, listener: Listener) -> None:
@@ -177,7 +186,7 @@ class LocalEngine:
                     self._note(event)
                     listener.heard(self, event)
                     deadline.cancel()
-                    if not self.canvases:
+                    if not self.canvases or self._loading:
                         deadline = self._deadline()  # it gets on with loading
         except ConnectionError:
             pass  # as good as the end of the stream
@@ -193,11 +202,9 @@ class LocalEngine:
         """The time to load is over: a worker that is still at it is replaced."""
         if self._process is None or self._stopping.is_set():
             return
-        ahead = {model.id for model in self._spec.models if model.preload or model.pinned}
-        names = ", ".join(sorted(ahead - {*self.models, *self.failures}))
         log.error(
-            "worker %s: nothing loaded for %g s (start_seconds), missing: %s",
-            *(self.name, self._start_seconds, names),
+            "worker %s: no sign of life for %g s (start_seconds), loading %s",
+            *(self.name, self._start_seconds, self._loading or "its libraries"),
         )
         self._process.kill()
 
@@ -207,7 +214,12 @@ class LocalEngine:
                 self.canvases = canvases
                 self.state = "ready"
                 self._false_starts = 0
+                self.failures = self._absent | self._reported
+            case Loading(model):
+                self._loading = model
             case Loaded(model, tasks, seconds, max_batch, size):
+                self._loading = None
+                self._killed_by.pop(model, None)
                 self.models[model] = tasks
                 self.resident.add(model)
                 self.failures.pop(model, None)
@@ -220,12 +232,34 @@ class LocalEngine:
                 self.resident.discard(model)
                 log.info("%s is given up", model)
             case LoadFailed(model, reason):
-                self.failures[model] = reason
+                self._loading = None
+                self._fail(model, reason)
                 log.error("model %s cannot be served: %s", model, reason)
             case Finished():
                 self._deaths = 0
             case _:
                 pass
+
+    def _fail(self, model: str, reason: str) -> None:
+        """A model cannot be loaded; when others can be, it is tried again some time."""
+        self.failures[model] = self._reported[model] = reason
+        if self.state == "ready":
+            asyncio.get_running_loop().call_later(RETRY_SECONDS, self._forgive, model)
+
+    def _forgive(self, model: str) -> None:
+        self._reported.pop(model, None)
+        self.failures.pop(model, None)
+
+    def _blame(self, listener: Listener) -> None:
+        """A model whose loading keeps ending workers is not tried for a while."""
+        model, self._loading = self._loading, None
+        if model is None or self._stopping.is_set():
+            return
+        self._killed_by[model] += 1
+        if self._killed_by[model] >= LOAD_TRIES:
+            reason = f"its loading ended {self._killed_by[model]} workers"
+            self._fail(model, reason)
+            listener.heard(self, LoadFailed(model, reason))
 
     def _forget(self) -> None:
         if self._writer is not None:
@@ -234,6 +268,7 @@ class LocalEngine:
         self.canvases = 0
         self.models = {}
         self.resident = set()
+        self._reported = {}
 
     def _give_up_hope(self, listener: Listener) -> None:
         """After some starts that came to nothing, say so to all who wait; still go on trying."""

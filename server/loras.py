@@ -10,7 +10,7 @@ from server.catalog import Offering
 from server.errors import BadRequest
 from server.notices import Notice
 
-TAG = re.compile(r"<lora:(?P<name>[^:<>]{1,128})(:(?P<weight>[^:<>]{1,32}))?>", re.IGNORECASE)
+TAG = re.compile(r"<lora:(?P<name>[^:<>]*)(:(?P<weight>[^<>]*))?>", re.IGNORECASE)
 LEAST, LARGEST = -4.0, 4.0  # of a weight in a tag
 
 

@@ -268,7 +268,9 @@ def refusal_of(fault: Fault) -> Refusal:
         case "bad_job":
             return Unprocessable("the model cannot do what was asked")
         case "load_failed" | "not_configured":
-            return ModelFailed("the model could not be loaded; the server's log says why")
+            return ModelFailed(
+                "the model, or a LoRA of it, could not be loaded; the server's log says why"
+            )
         case "not_finite":
             return InternalError("the model produced no valid picture (NaN); try another seed")
         case "out_of_memory":

@@ -260,6 +260,18 @@ class ModelTable(Table):
             yield f"scheduler must be left out: only {' and '.join(SCHEDULED)} have a choice"
         elif self.scheduler and self.scheduler not in SCHEDULERS:
             yield f"scheduler must be one of {', '.join(SCHEDULERS)}, not {self.scheduler!r:.60}"
+        yield from self._size_problems()
+        tiers = self.steps_by_quality
+        for name, steps in {"steps": self.steps, **tiers.model_dump()}.items():
+            if not self.steps_range[0] <= steps <= self.steps_range[1]:
+                label = name if name == "steps" else f"quality.{name}"
+                yield f"{label} must be inside steps_range {list(self.steps_range)}, not {steps}"
+        if self.pinned and (self.keep_seconds or self.preload is False):
+            yield "pinned models are loaded at the start and kept; leave the other key out"
+        if not self.guidance_range[0] <= self.guidance <= self.guidance_range[1]:
+            yield f"guidance must be inside guidance_range {list(self.guidance_range)}"
+
+    def _size_problems(self) -> Iterator[str]:
         if any(side % self.multiple for size in self.native for side in (size.width, size.height)):
             yield f"native: every side must be a multiple of {self.multiple}"
         sizing = self.sizing
@@ -268,13 +280,6 @@ class ModelTable(Table):
         answer = sizing.default
         if not all(MIN_SIDE <= side <= MAX_SIDE for side in (answer.width, answer.height)):
             yield f"default_size must have sides from {MIN_SIDE} to {MAX_SIDE}, not {answer}"
-        tiers = self.steps_by_quality
-        for name, steps in {"steps": self.steps, **tiers.model_dump()}.items():
-            if not self.steps_range[0] <= steps <= self.steps_range[1]:
-                label = name if name == "steps" else f"quality.{name}"
-                yield f"{label} must be inside steps_range {list(self.steps_range)}, not {steps}"
-        if not self.guidance_range[0] <= self.guidance <= self.guidance_range[1]:
-            yield f"guidance must be inside guidance_range {list(self.guidance_range)}"
 
 
 class AliasTable(Table):

@@ -32,7 +32,8 @@ def load(spec: ModelSpec, device_name: str) -> "Generic":
     pipe: Any = audit.load(folder, {kind}, device.dtype_for(spec.dtype, target))
     if "vae" not in pipe.components or denoiser_name(pipe) not in pipe.components:
         raise Unloadable(f"{kind} has no vae, unet or transformer to stop at")
-    offload.place(pipe, spec.offload, target)
+    with device.named_faults():
+        offload.place(pipe, spec.offload, target)
     return Generic(pipe, target)
 
 

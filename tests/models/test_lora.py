@@ -216,7 +216,7 @@ def test_what_does_not_fit_is_told(
         studio.start(model, job("owl", (name, 1.0)), 0, [], None)
         (event,) = events
         assert isinstance(event, Failed)
-        assert event.fault.kind == "bad_job"
+        assert event.fault.kind == ("bad_job" if name == "unknown" else "load_failed")
         assert name in event.fault.detail
     assert (run(model, job("owl"))[0]["owl"] == bare["owl"]).all()
     assert (run(model, job("owl", ("a", 1.0)))[0]["owl"] != bare["owl"]).any()

@@ -1,5 +1,6 @@
 """Who is in memory: never more than fits, the least used goes first, the pinned stay."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from safetensors.numpy import save_file
 
 from models import weights
 from models.canvas import OutOfMemory, Unloadable
-from models.contract import AnyEvent, Evicted, ModelSpec
+from models.contract import AnyEvent, Evicted, Loaded, ModelSpec
 from models.residency import Residency
 
 SIZES = {"a": 40, "b": 40, "c": 50, "huge": 500}
@@ -58,15 +59,20 @@ class House:
             keep_seconds=self.keep_seconds,
         )
 
-    def load(self, spec: ModelSpec) -> Weights:
+    def load(self, spec: ModelSpec) -> tuple[Weights, AnyEvent]:
         if sum(SIZES[name] for name in self.models) + SIZES[spec.id] > self.room_on_device:
             raise OutOfMemory("the device is full")
         self.loads.append(spec.id)
-        return Weights(SIZES[spec.id])
+        loaded = Loaded(spec.id, ("generate",), 0.1, 4, SIZES[spec.id])
+        return Weights(SIZES[spec.id]), loaded
 
     @property
     def models(self) -> set[str]:
         return set(self.residency.models)
+
+    @property
+    def gone(self) -> list[str]:
+        return [event.model for event in self.events if isinstance(event, Evicted)]
 
     def ask(self, *names: str) -> None:
         for name in names:
@@ -78,14 +84,17 @@ def test_what_is_there_is_not_loaded_again() -> None:
     house = House()
     house.ask("a", "b", "a")
     assert house.loads == ["a", "b"]
-    assert house.events == []
+    assert house.gone == []
 
 
 def test_the_least_recently_used_goes() -> None:
     house = House()
     house.ask("a", "b", "a", "c")
     assert house.models == {"a", "c"}
-    assert house.events == [Evicted("b")]
+    assert house.gone == ["b"]
+    evicted, loaded = house.events[-2:]  # in this order, for whoever counts what is there
+    assert isinstance(evicted, Evicted)
+    assert isinstance(loaded, Loaded)
     house.ask("b")
     assert house.models == {"b", "c"}
 
@@ -132,6 +141,10 @@ def test_what_is_not_used_is_given_up_in_time() -> None:
     house.now += 5
     house.residency.expire()
     assert house.models == {"b"}
+    house.now += 100
+    house.residency.touch(["b"])
+    house.residency.expire()
+    assert house.models == {"b"}
     assert House().residency.patience() is None
 
 
@@ -147,9 +160,8 @@ def test_it_never_holds_more_than_fits(names: list[str], pinned: str) -> None:
         house.ask(name)
         assert name in house.residency
         assert sum(SIZES[each] for each in house.models) <= 100
-    gone = [event.model for event in house.events if isinstance(event, Evicted)]
-    assert sorted([*gone, *house.models]) == sorted(house.loads)
-    assert pinned not in gone
+    assert sorted([*house.gone, *house.models]) == sorted(house.loads)
+    assert pinned not in house.gone
 
 
 def test_room_is_told_by_the_files(tmp_path: Path) -> None:
@@ -157,8 +169,13 @@ def test_room_is_told_by_the_files(tmp_path: Path) -> None:
         (tmp_path / part).mkdir()
     save_file({"x": np.zeros((10, 10)), "y": np.zeros(5)}, tmp_path / "unet" / "m.safetensors")
     save_file({"x": np.zeros((10, 10))}, tmp_path / "unet" / "m.fp16.safetensors")
+    save_file({"x": np.zeros(9)}, tmp_path / "unet" / "m.fp16-00001-of-00002.safetensors")
     save_file({"z": np.zeros(7)}, tmp_path / "vae" / "only.fp16.safetensors")
-    (tmp_path / "broken.safetensors").write_bytes(b"\xff" * 20)
+    (tmp_path / "vae" / "broken.fp16.safetensors").write_bytes(b"\xff" * 20)
+    save_file({"x": np.zeros(1000)}, tmp_path / "whole.safetensors")  # the same once more, in one
+    assert weights.numbers(tmp_path) == 0
+    index = {name: ["diffusers", "Some"] for name in ("unet", "vae")} | {"_class_name": "Some"}
+    (tmp_path / "model_index.json").write_text(json.dumps(index | {"safety_checker": [None, None]}))
     assert weights.numbers(tmp_path) == 105 + 7
     assert weights.numbers(tmp_path, without=("un",)) == 7
     assert weights.numbers(tmp_path / "nowhere") == 0

@@ -20,6 +20,7 @@ from models.contract import (
     Job,
     Loaded,
     LoadFailed,
+    Loading,
     Paint,
     Ready,
     Release,
@@ -60,6 +61,7 @@ commands = st.one_of(
 events = st.one_of(
     st.builds(Ready, text),
     st.builds(Loaded, text, st.just(("generate",)), st.floats(0, 9), small, st.integers(0, 2**50)),
+    st.builds(Loading, text),
     st.builds(Evicted, text),
     st.builds(LoadFailed, text, text),
     st.builds(Room, small),

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
+import msgspec
 import psutil
 import pytest
 
@@ -28,6 +29,7 @@ from models.contract import (
     Job,
     Loaded,
     LoadFailed,
+    Loading,
     ModelSpec,
     Paint,
     Ready,
@@ -102,6 +104,7 @@ def worker(*models: ModelSpec, memory: int = 0) -> Iterator[Talk]:
 def test_it_says_what_it_is_and_can() -> None:
     with worker() as talk:
         assert talk.hear() == Ready("cpu")
+        assert talk.hear() == Loading("toy")
         loaded = talk.hear()
         assert isinstance(loaded, Loaded)
         assert (loaded.model, loaded.tasks) == ("toy", ("generate", "edit", "inpaint"))
@@ -186,7 +189,7 @@ def test_models_are_loaded_when_asked_for_and_given_up_for_others() -> None:
             while not isinstance(event := talk.until(Loaded, Evicted, Finished), Finished):
                 story.append((type(event).__name__, event.model))
         assert story == [
-            *(("Loaded", "b"), ("Loaded", "c"), ("Evicted", "b")),
+            *(("Loaded", "b"), ("Evicted", "b"), ("Loaded", "c")),
             *(("Evicted", "a"), ("Loaded", "b")),
         ]
 
@@ -209,6 +212,25 @@ def test_an_idle_model_is_given_up_in_time() -> None:
         assert talk.until(Evicted) == Evicted("a")
         talk.say(Paint(job(model="a"), 0))
         assert isinstance(talk.until(Finished, Failed), Finished)
+
+
+def test_what_is_busy_is_not_given_up() -> None:
+    with worker(*toys("a", keep_seconds=0.2)) as talk:
+        talk.until(Room)
+        for number in range(3):
+            talk.say(Paint(job("slow owl", model="a", id=f"j{number}", steps=10), 0))
+        ends = [talk.until(Finished, Evicted) for _ in range(3)]
+        assert [type(end) for end in ends] == [Finished] * 3
+        assert talk.until(Evicted) == Evicted("a")
+
+
+def test_a_model_that_does_not_load_is_not_tried_for_each_that_waits() -> None:
+    broken = msgspec.structs.replace(BROKEN, preload=False)
+    with worker(TOY, broken) as talk:
+        talk.until(Room)
+        talk.say(*(Paint(job(model="broken", id=f"j{number}"), 0) for number in range(4)))
+        heard = [talk.until(Loading, Failed) for _ in range(5)]
+        assert [type(event) for event in heard] == [Loading, *[Failed] * 4]
 
 
 def test_work_that_is_not_set_up_is_answered() -> None:

@@ -85,6 +85,17 @@ def test_what_is_in_memory_goes_ahead_but_only_so_often() -> None:
     assert names(backlog.take(4, 0, BOTH, MODELS))[0] == "other0"
 
 
+def test_nobody_waits_for_ever_behind_a_stream_of_others() -> None:
+    """Also not where the one who waits asks for what is in memory as well."""
+    backlog = Backlog(999)
+    backlog.push(job("x", 1, "x"), "ann")
+    for number in range(5 * LOOK_AHEAD):
+        backlog.push(job(f"m{number}-", 1), "ann" if number % 2 else "bob")
+        if names(backlog.take(1, 0, BOTH, MODELS)) == ["x0"]:
+            return
+    raise AssertionError("it still waits")
+
+
 @given(st.lists(st.tuples(st.sampled_from("mx"), st.sampled_from("ab")), max_size=80))
 def test_two_models_in_turn_do_not_drive_each_other_out(asked: list[tuple[str, str]]) -> None:
     """The worker changes models at most once in LOOK_AHEAD canvases, and everybody is served."""

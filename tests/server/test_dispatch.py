@@ -12,11 +12,13 @@ from models.contract import (
     Attach,
     Cancel,
     Cancelled,
+    Evicted,
     Failed,
     Fault,
     Finished,
     Image,
     Job,
+    Loaded,
     LoadFailed,
     Paint,
     Release,
@@ -50,7 +52,7 @@ class Script:
 
     @property
     def offered(self) -> set[str]:
-        return {"m"} - self.failures.keys()
+        return {"m", "x"} - self.failures.keys()
 
     def send(self, command: AnyCommand) -> None:
         self.sent.append(command)
@@ -238,6 +240,49 @@ def test_those_who_wait_for_a_model_that_fails_to_load_are_told() -> None:
     engine.failures["late"] = "truncated"
     dispatch.heard(engine, LoadFailed("late", "truncated"))
     assert [event.fault.kind for event in ends(ticket)] == ["load_failed"] * 2
+
+
+def test_what_waits_for_a_model_that_failed_is_told_even_if_the_worker_dies_of_it() -> None:
+    engine = Script()
+    dispatch = Dispatch([engine], Backlog(9))
+    ticket = dispatch.submit(job("a", 3, model="x"), "ann")
+    assert engine.painted() == [("a", 0), ("a", 1), ("a", 2)]
+    engine.failures["x"] = "truncated"
+    dispatch.heard(engine, LoadFailed("x", "truncated"))
+    engine.die(dispatch)
+    assert [event.fault.kind for event in ends(ticket)] == ["load_failed"] * 3
+    assert dispatch.waiting == 0
+
+
+def test_while_a_model_is_loaded_only_what_is_for_it_is_sent() -> None:
+    engine = Script()
+    dispatch = Dispatch([engine], Backlog(9))
+    dispatch.submit(job("new", 1, model="x"), "ann")
+    dispatch.submit(job("old", 1), "bob")
+    dispatch.submit(job("too", 1, model="x"), "eve")
+    assert engine.painted() == [("new", 0), ("too", 0)]
+    engine.resident.clear()
+    dispatch.heard(engine, Evicted("m"))
+    engine.resident.add("x")
+    dispatch.heard(engine, Loaded("x", TASKS, 0.1, 4, 1))
+    assert len(engine.painted()) == 2
+    engine.finish(dispatch, "new", 0)
+    assert len(engine.painted()) == 2  # m would have to be loaded, and the worker is not empty
+    engine.finish(dispatch, "too", 0)
+    assert engine.painted()[-1] == ("old", 0)
+
+
+def test_nothing_is_sent_past_what_waits_at_the_worker_for_its_model() -> None:
+    engine = Script()
+    dispatch = Dispatch([engine], Backlog(9))
+    dispatch.submit(job("held", 1), "ann")
+    engine.resident = {"x"}  # m was given up before the worker saw it
+    dispatch.heard(engine, Evicted("m"))
+    dispatch.submit(job("other", 1, model="x"), "bob")
+    assert engine.painted() == [("held", 0)]
+    engine.resident = {"m", "x"}
+    dispatch.heard(engine, Loaded("m", TASKS, 0.1, 4, 1))
+    assert engine.painted()[-1] == ("other", 0)
 
 
 def test_closing_cancels_and_refuses() -> None:

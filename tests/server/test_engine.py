@@ -4,11 +4,13 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
+import msgspec
 import psutil
 import pytest
 
 from models import launch
-from models.contract import AnyEvent, Finished, Job, ModelSpec, Paint, WorkerSpec
+from models.contract import AnyEvent, Finished, Job, LoadFailed, ModelSpec, Paint, WorkerSpec
+from server import engine as engine_module
 from server.engine import Engine, LocalEngine
 
 TOY = ModelSpec(id="toy", family="toy", width=8, height=8)
@@ -178,3 +180,44 @@ def test_stopping_in_the_middle_of_a_start_leaves_nothing_behind() -> None:
     drive(story, STUCK)
     time.sleep(0.2)
     assert not workers()
+
+
+def later(model: ModelSpec) -> ModelSpec:
+    """The same, loaded when it is asked for."""
+    return msgspec.structs.replace(model, preload=False)
+
+
+def ask(model: str) -> Paint:
+    return Paint(msgspec.structs.replace(JOB, model=model), 0)
+
+
+def test_a_model_that_failed_when_asked_for_may_be_asked_again_some_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(engine_module, "RETRY_SECONDS", 0.3)
+
+    async def story(engine: LocalEngine, ear: Ear) -> None:
+        await until(lambda: engine.state == "ready")
+        engine.send(ask("broken"))
+        await until(lambda: "broken" in engine.failures)
+        assert "broken" not in engine.offered
+        await until(lambda: "broken" in engine.offered, 2)
+
+    drive(story, TOY, later(BROKEN))
+
+
+def test_a_model_whose_loading_never_ends_is_given_up_and_the_others_go_on() -> None:
+    async def story(engine: LocalEngine, ear: Ear) -> None:
+        for _ in range(engine_module.LOAD_TRIES):
+            await until(lambda: engine.state == "ready")
+            losses = ear.losses
+            engine.send(ask("stuck"))
+            await until(lambda before=losses: ear.losses > before)
+        assert "ended 2 workers" in engine.failures["stuck"]
+        assert LoadFailed("stuck", engine.failures["stuck"]) in ear.events
+        await until(lambda: engine.state == "ready")
+        assert engine.offered == {"toy"}
+        engine.send(ask("toy"))
+        await until(lambda: isinstance(ear.events[-1], Finished))
+
+    drive(story, TOY, later(STUCK), start_seconds=1)

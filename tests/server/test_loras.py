@@ -85,6 +85,9 @@ def test_where_tags_are_not_spoken_they_are_words() -> None:
         ("<lora:ink:much>", "from -4 to 4"),
         ("<lora:ink:5>", "from -4 to 4"),
         ("<lora:ink:nan>", "from -4 to 4"),
+        ("<lora:ink:0.8:0.6>", "from -4 to 4"),
+        ("<lora:ink:>", "from -4 to 4"),
+        ("<lora:>", "it has: ink"),
     ],
 )
 def test_wrong_tags_are_refused(prompt: str, words: str) -> None:
