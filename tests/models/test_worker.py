@@ -214,6 +214,19 @@ def test_an_idle_model_is_given_up_in_time() -> None:
         assert isinstance(talk.until(Finished, Failed), Finished)
 
 
+def test_a_model_that_pays_in_larger_company_makes_room_for_it() -> None:
+    small, large = toys("small", "large")
+    small = msgspec.structs.replace(small, max_batch=1)
+    large = msgspec.structs.replace(large, max_batch=16)
+    with worker(small, large) as talk:
+        first = talk.until(Room)
+        talk.say(Paint(job(model="large"), 0))
+        more = talk.until(Room)
+        assert isinstance(first, Room)
+        assert isinstance(more, Room)
+        assert more.canvases > first.canvases
+
+
 def test_what_is_busy_is_not_given_up() -> None:
     with worker(*toys("a", keep_seconds=0.2)) as talk:
         talk.until(Room)

@@ -421,6 +421,13 @@ def test_the_workstation_offers_every_family(write):
             assert model.multiple == 16, model.id
 
 
+@pytest.mark.parametrize("other", ["keep_seconds = 5", "preload = false"])
+def test_pinned_models_are_neither_given_up_nor_late(write, other):
+    assert "pinned models are loaded at the start" in complaint(
+        write(f"{TOY}pinned = true\n{other}")
+    )
+
+
 LORA = TOY + '[[lora]]\nname = "ink"\npath = "ink.safetensors"\nmodel = "toy"\n'
 
 
