@@ -76,7 +76,8 @@ def negates(pipe: Any, guidance: float) -> bool:
 
 
 def reads(pipe: Any) -> int:
-    return READS if embeds(pipe) else READS_DISTILLED
+    """Tokens of T5, to which every prompt is padded; no more than its tokenizer was made for."""
+    return min(READS if embeds(pipe) else READS_DISTILLED, pipe.tokenizer_2.model_max_length)
 
 
 def reading(pipe: Any) -> Reading:
