@@ -56,7 +56,7 @@ def lockstep(model: Model, spec: ModelSpec, canvases: int) -> Seconds:
     job = warm_up_job(model, spec, canvases)
     row = [Canvas(job, index, lambda *_: None) for index in range(canvases)]
     for canvas in row:
-        canvas.start(model, [base], mask)
+        canvas.start(model, [base][: job.inputs], mask if job.masked else None)
     try:
         seconds = timed(model, row)
     finally:
@@ -106,14 +106,17 @@ def run(calls: Sequence[Call]) -> tuple[Sequence[Any] | None, str]:
 
 def warm_up_job(model: Model, spec: ModelSpec, canvases: int) -> Job:
     """A job for so many pictures, of the plainest task that the model does."""
+    task = model.tasks[0]
     return Job(
         id="warm-up",
         model=spec.id,
-        task=model.tasks[0],
+        task=task,
         prompt="a red circle on a blue background",
         width=spec.width,
         height=spec.height,
         steps=STEPS,
         guidance=4.0,
         seeds=tuple(range(canvases)),
+        inputs=0 if task == "generate" else 1,
+        masked=task == "inpaint",
     )

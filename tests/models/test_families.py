@@ -610,6 +610,18 @@ def test_many_tiles_make_about_the_same_picture(
     assert 0 < apart.mean() < 3  # of 255
 
 
+@pytest.mark.parametrize("name", list(STOCK))
+def test_every_family_passes_its_warm_up(
+    model_of: Callable[[str], Checkpoint], folder_of: Callable[[str], Path], name: str
+) -> None:
+    """Which a worker asks of every model before it serves it."""
+    path = str(folder_of(name))
+    spec = ModelSpec(
+        id="tiny", family=FAMILY_OF[name], path=path, width=WIDTH, height=HEIGHT, max_batch=2
+    )
+    assert set(warm_up(model_of(name), spec)) == {"forward", "decode"}
+
+
 def test_a_decode_that_never_fits_at_once_does_not_keep_a_model_from_loading(
     model_of: Callable[[str], Checkpoint], monkeypatch: pytest.MonkeyPatch
 ) -> None:
