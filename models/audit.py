@@ -1,4 +1,4 @@
-"""From a folder on disk to a pipeline that is what it claims to be.
+"""From a checkpoint on disk to a pipeline that is what it claims to be.
 
 diffusers loads broken folders in silence: a missing tensor stays unallocated or random, a missing
 tokenizer becomes one of two words. Here the folder is looked at before anything is imported, each
@@ -17,6 +17,7 @@ import torch
 import transformers
 
 from models.canvas import Unloadable
+from models.single import SingleFile
 
 log = logging.getLogger(__name__)
 
@@ -25,42 +26,86 @@ LIBRARIES = ("diffusers", "transformers")
 
 
 def load(
-    folder: Path,
+    path: Path,
     kinds: Collection[str],
     dtype: torch.dtype,
     optional: Collection[str] = (),
+    base: Path | None = None,
 ) -> diffusers.DiffusionPipeline:
-    """Load a diffusers folder whose pipeline class is one of `kinds`, to the CPU, and check it.
+    """Load a checkpoint whose pipeline class is one of `kinds`, to the CPU, and check it.
 
-    `optional` names components that the folder may lack.
+    Args:
+        path: a diffusers folder, or a single file.
+        optional: components that the folder may lack.
+        base: the folder of what a single file lacks.
 
     Raises:
-        Unloadable: the folder is damaged, incomplete, not safe to open, or of another kind.
+        Unloadable: the checkpoint is damaged, incomplete, not safe to open, or of another kind.
     """
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
+    folder = base or path
     index = read_index(folder)
     kind = index["_class_name"]
     if kind not in kinds:
         raise Unloadable(f"{folder} holds a {kind}; this family loads {', '.join(sorted(kinds))}")
     refuse_code(folder)
+    if base is None:
+        refuse_pickles(folder)
     try:
+        file = SingleFile.open(path) if base else None
         parts = {
-            name: load_model(folder / name, library, class_name, dtype)
-            for name, (library, class_name) in components(index).items()
-            if is_model(library, class_name) and (name not in optional or (folder / name).is_dir())
+            name: load_part(file, folder, name, of, dtype)
+            for name, of in components(index).items()
+            if is_model(*of) and (name not in optional or is_there(file, folder, name))
         }
-        absent = dict.fromkeys(name for name in optional if not (folder / name).is_dir())
-        unwanted = {name: None for name in ("safety_checker",) if name in index}
-        pipe = getattr(diffusers, kind).from_pretrained(
-            folder, **parts, **unwanted, **absent, local_files_only=True, use_safetensors=True
-        )
+        pipe = assemble(index, folder, parts, optional)
+        if file:
+            file.settle(pipe)
     except (Unloadable, torch.OutOfMemoryError, torch.AcceleratorError):
         raise
-    except Exception as error:  # libraries raise a dozen classes for a damaged folder
-        raise Unloadable(f"{folder}: {type(error).__name__}: {error}") from error
-    check(pipe, folder)
+    except Exception as error:  # libraries raise a dozen classes for a damaged checkpoint
+        raise Unloadable(f"{path}: {type(error).__name__}: {error}") from error
+    check(pipe, path, folder)
     return pipe
+
+
+def is_there(file: SingleFile | None, folder: Path, name: str) -> bool:
+    """Whether an optional part has its weights; without a single file its folder must hold them."""
+    if file is None:
+        return (folder / name).is_dir()
+    return file.holds_t5 or any((folder / name).glob("*.safetensors"))
+
+
+def is_absent(index: Mapping[str, Any], folder: Path, name: str) -> bool:
+    """Whether an optional component is to be left out: a model that was not loaded always."""
+    of = components(index).get(name)
+    return (of is not None and is_model(*of)) or not (folder / name).is_dir()
+
+
+def load_part(
+    file: SingleFile | None, folder: Path, name: str, of: tuple[str, str], dtype: torch.dtype
+) -> torch.nn.Module:
+    """One model, from the single file if that holds it."""
+    if file and name.startswith(file.parts):
+        return file.part(name, *of, folder, dtype)
+    return load_model(folder / name, *of, dtype)
+
+
+def assemble(
+    index: Mapping[str, Any],
+    folder: Path,
+    parts: Mapping[str, torch.nn.Module],
+    optional: Collection[str],
+) -> diffusers.DiffusionPipeline:
+    """The pipeline of those parts; the smaller ones (tokenizers, schedule …) are the folder's."""
+    absent = {
+        name: None for name in optional if name not in parts and is_absent(index, folder, name)
+    }
+    unwanted = {name: None for name in ("safety_checker",) if name in index}
+    return getattr(diffusers, index["_class_name"]).from_pretrained(
+        folder, **parts, **unwanted, **absent, local_files_only=True, use_safetensors=True
+    )
 
 
 def read_index(folder: Path) -> dict[str, Any]:
@@ -93,9 +138,13 @@ def components(index: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
 
 
 def refuse_code(folder: Path) -> None:
-    """Nothing in a model's folder may be run, and a pickle is a program."""
+    """Nothing in a model's folder may be run."""
     if found := sorted(folder.rglob("*.py")):
         raise Unloadable(f"{found[0]} is code; a model's folder may hold none")
+
+
+def refuse_pickles(folder: Path) -> None:
+    """A pickle is a program, and weights that are nothing else are not opened."""
     if not any(folder.rglob("*.safetensors")):
         pickles = [path for pattern in PICKLES for path in folder.rglob(pattern)]
         why = f"only pickled weights ({pickles[0].name})" if pickles else "no weights"
@@ -125,8 +174,8 @@ def load_model(path: Path, library: str, class_name: str, dtype: torch.dtype) ->
     return model.eval()
 
 
-def check(pipe: diffusers.DiffusionPipeline, folder: Path) -> None:
-    """What can only be seen of the whole.
+def check(pipe: diffusers.DiffusionPipeline, path: Path, folder: Path) -> None:
+    """What can only be seen of the whole; `folder` holds the tokenizers.
 
     Raises:
         Unloadable: a tensor was never allocated, or a tokenizer does not fit its text encoder.
@@ -136,7 +185,7 @@ def check(pipe: diffusers.DiffusionPipeline, folder: Path) -> None:
         if isinstance(part, torch.nn.Module):
             for tensor_name, tensor in part.named_parameters():
                 if tensor.is_meta:
-                    raise Unloadable(f"{folder / name} lacks the tensor {tensor_name}")
+                    raise Unloadable(f"{path}: {name} lacks the tensor {tensor_name}")
         if name.startswith("tokenizer") and part is not None:
             encoder = parts.get(name.replace("tokenizer", "text_encoder"))
             check_vocabulary(folder / name, part, encoder)

@@ -91,10 +91,10 @@ class Family:
     prepare: Callable[[Any], None] = as_loaded
 
     def load(self, spec: ModelSpec, device_name: str) -> "Checkpoint":
-        """Load and audit a diffusers folder.
+        """Load and audit a diffusers folder, or a single file.
 
         Raises:
-            Unloadable: the folder, or what was asked for beside it, cannot be served.
+            Unloadable: the checkpoint, or what was asked for beside it, cannot be served.
             OutOfMemory, DeviceLost: see `device.named_faults`.
         """
         target = device.choose(device_name)
@@ -103,7 +103,8 @@ class Family:
             raise Unloadable(f"scheduler {spec.scheduler} is unknown here; there are: {known}")
         dtype = device.dtype_for(spec.dtype, target)
         with device.named_faults():
-            pipe: Any = audit.load(Path(spec.path), self.pipelines, dtype, self.optional)
+            base = Path(spec.base) if spec.base else None
+            pipe: Any = audit.load(Path(spec.path), self.pipelines, dtype, self.optional, base)
             self.prepare(pipe)
             offload.place(pipe, spec.offload, target)
         return Checkpoint(

@@ -69,7 +69,8 @@ class ModelSpec(Value, frozen=True, kw_only=True):
 
     id: str
     family: str
-    path: str = ""  # a diffusers folder; empty for a family without weights
+    path: str = ""  # a diffusers folder or single file; empty for a family without weights
+    base: str = ""  # of a single file: the diffusers folder of what it lacks
     dtype: Dtype = "auto"
     scheduler: str = ""  # one of SCHEDULERS; empty: as the folder says
     width: int  # paint size of the warm-up picture, px

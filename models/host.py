@@ -56,7 +56,8 @@ def expected(model: ModelSpec, device_name: str) -> int:
 
     dtype = device.dtype_for(model.dtype, device.choose(device_name))
     away = AWAY[model.offload]
-    return weights.numbers(Path(model.path), without=away) * dtype.itemsize
+    base = Path(model.base) if model.base else None
+    return weights.numbers(Path(model.path), base, without=away) * dtype.itemsize
 
 
 def give_back(spec: WorkerSpec) -> None:

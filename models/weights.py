@@ -1,26 +1,36 @@
 """How much room a model's weights will take, told by the headers of its files.
 
-Reads a few kilobytes of each `.safetensors` file. Knows nothing of torch.
+Knows nothing of torch.
 """
 
 import json
-import math
 import re
-import struct
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-HEADER_BYTES = 100_000_000  # the most that the format allows
+from models import headers
+
 VARIANT = re.compile(r"\.(fp16|bf16|fp32|non_ema|ema_only)(?=[.-])")  # part of a file's name
 INDEX = "model_index.json"
 UNUSED = ("safety_checker",)
 
 
-def numbers(folder: Path, without: Sequence[str] = ()) -> int:
-    """How many numbers the parts of a model hold, but for parts named like one of `without`."""
-    names = [name for name in parts(folder) if not name.startswith((*without, *UNUSED))]
-    return sum(held(path) for name in names for path in files(folder / name))
+def numbers(path: Path, base: Path | None = None, without: Sequence[str] = ()) -> int:
+    """How many numbers a model holds, but for parts named like one of `without`.
+
+    Args:
+        path: a diffusers folder, or a single file.
+        base: the folder of what the single file lacks.
+    """
+    if base is None:
+        return sum(
+            in_part(path / name) for name in parts(path) if not name.startswith(away(without))
+        )
+    tensors = headers.shapes(path)
+    stays = {name: shape for name, shape in tensors.items() if not name.startswith(starts(without))}
+    more = numbers(base, without=(*without, *headers.covered(tensors)))
+    return headers.numbers(stays) + more
 
 
 def parts(folder: Path) -> list[str]:
@@ -32,6 +42,10 @@ def parts(folder: Path) -> list[str]:
         return []
 
 
+def in_part(folder: Path) -> int:
+    return sum(headers.numbers(headers.shapes(path)) for path in files(folder))
+
+
 def files(part: Path) -> Iterator[Path]:
     """The weights of a part that would be loaded: of copies in several precisions the plain one."""
     found = sorted(part.glob("*.safetensors"))
@@ -39,13 +53,11 @@ def files(part: Path) -> Iterator[Path]:
     return iter(plain or found)
 
 
-def held(path: Path) -> int:
-    """Numbers in one file; 0 for one that cannot be read (loading it says why)."""
-    try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            header: Mapping[str, Any] = json.loads(file.read(min(length, HEADER_BYTES)))
-        tensors = [entry for name, entry in header.items() if name != "__metadata__"]
-        return sum(math.prod(tensor["shape"]) for tensor in tensors)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error):
-        return 0
+def away(without: Sequence[str]) -> tuple[str, ...]:
+    return (*without, *UNUSED)
+
+
+def starts(without: Sequence[str]) -> tuple[str, ...]:
+    """What the names of tensors in a single file start with that belong to these parts."""
+    found = [start for part in without for start in headers.WHOLE.get(part, ())]
+    return (*found, headers.INSIDE) if set(without) & {*headers.DENOISERS} else tuple(found)

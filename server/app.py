@@ -16,7 +16,7 @@ from models import launch
 from server import gate, ops, web
 from server.backlog import Backlog
 from server.catalog import Catalog
-from server.config import Config, missing, worker_spec
+from server.config import Config
 from server.dialects import aimo
 from server.dispatch import Dispatch
 from server.engine import LocalEngine
@@ -24,6 +24,7 @@ from server.gate import Guard, Journal
 from server.ops import Readiness
 from server.pictures import DecodeLimits, Decoders
 from server.service import Service
+from server.stock import missing, worker_spec
 
 AIMO_PATHS = ("/aimo/api/v1", "/api/v1")
 
@@ -76,7 +77,7 @@ def assemble(config: Config) -> Parts:
     """Build the parts; nothing is started.
 
     Raises:
-        ConfigError: no model has its folder.
+        ConfigError: no model has its files.
     """
     limits = config.limits
     launch.prepare({model.family for model in config.model}, config.worker.threads)

@@ -26,6 +26,10 @@ def serve(
         list[str] | None,
         typer.Option(help="NAME=PATH: serve this checkpoint, needing no file. Repeatable."),
     ] = None,
+    model_dir: Annotated[
+        list[Path] | None,
+        typer.Option(help="A tree of folders whose checkpoints are all served. Repeatable."),
+    ] = None,
     device: Device = None,
     insecure_open: Annotated[
         bool, typer.Option("--insecure-open", help="Allow other machines in, without any keys.")
@@ -36,7 +40,7 @@ def serve(
 
     named = [_named(each) for each in model or ()]
     flags = {"host": host, "port": port, "insecure_open": insecure_open or None}
-    run(config, {"server": flags, "worker": {"device": device}}, named)
+    run(config, {"server": flags, "worker": {"device": device}}, named, model_dir or ())
 
 
 @app.command()

@@ -20,13 +20,14 @@ from rich.table import Table
 
 from server.app import Parts, assemble, build
 from server.catalog import Catalog, Size
-from server.config import Config, ConfigError, load, missing
+from server.config import Config, ConfigError, load
 from server.errors import Refusal
 from server.intake import Draft, Format
 from server.memory import return_large_blocks
 from server.ops import Readiness
 from server.service import Admitted, Missed, Painted, Result
 from server.service import Progress as StepDone
+from server.stock import missing
 
 log = logging.getLogger(__name__)
 
@@ -40,12 +41,15 @@ EXAMPLE = (
 )
 
 
-def serve(path: Path | None, overrides: Overrides, models: Named = ()) -> None:
+def serve(
+    path: Path | None, overrides: Overrides, models: Named = (), model_dirs: Sequence[Path] = ()
+) -> None:
     """Serve until SIGINT or SIGTERM; exit 1 when nothing can be served.
 
-    `models` are ids, and the paths of the checkpoints to serve under them.
+    `models` are ids, and the paths of the checkpoints to serve under them; `model_dirs` trees of
+    more.
     """
-    config = read(path, overrides, models)
+    config = read(path, overrides, models, model_dirs)
     keep_log("INFO", "%(name)s: %(message)s")
     return_large_blocks()
     parts = assemble_or_exit(config)
@@ -257,10 +261,12 @@ def check(file: Path) -> None:
     print(f"{file} is fine: {len(config.model)} models, {len(config.style)} styles")
 
 
-def read(path: Path | None, overrides: Overrides, models: Named = ()) -> Config:
+def read(
+    path: Path | None, overrides: Overrides, models: Named = (), model_dirs: Sequence[Path] = ()
+) -> Config:
     """The configuration, or the end."""
     try:
-        return load(path, overrides, models)
+        return load(path, overrides, models, model_dirs)
     except ConfigError as error:
         raise SystemExit(str(error)) from None
 

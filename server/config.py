@@ -4,33 +4,26 @@ The only module that reads the environment. Every mistake becomes one `ConfigErr
 of requests; what the tables mean is in `tables`.
 """
 
-import importlib.resources
 import json
 import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias, TypeGuard, get_origin
+from typing import Any, TypeAlias, TypeGuard, cast, get_origin
 
-import msgspec
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
-from models.contract import LoraSpec, ModelSpec, WorkerSpec
-from server.mistakes import LISTS, TABLES, explain, is_sequel
-from server.tables import DEMO, Config, ModelTable
-from server.traits import INDEX, traits
+from server.mistakes import LISTS, TABLES, ConfigError, explain, is_sequel
+from server.stock import add_found, described
+from server.tables import DEMO, HUB, Config
 
-__all__ = ["Config", "ConfigError", "load", "missing", "model_spec", "shipped", "worker_spec"]
+__all__ = ["Config", "ConfigError", "load", "shipped"]
 
 PREFIX = "LIMNER_"
 Tree: TypeAlias = dict[str, Any]
-
-
-class ConfigError(Exception):
-    """What is wrong with the configuration, for people: the file, the key and what is allowed."""
 
 
 class Environment(BaseSettings):
@@ -49,16 +42,18 @@ def load(
     path: Path | None = None,
     overrides: Mapping[str, Mapping[str, object]] | None = None,
     models: Sequence[tuple[str, str]] = (),
+    model_dirs: Sequence[Path] = (),
 ) -> Config:
     """Read a configuration; `path` None is the shipped one.
 
     `overrides` are flags as `{"server": {"port": 80}}`; a None in them is a flag not given.
-    `models` are ids and paths of models to go before those of the file, or to be the only ones.
+    `models` are ids and paths of models to go before those of the file, or to be the only ones;
+    `model_dirs` are trees of further ones, beside those that the file names.
 
     Raises:
         ConfigError: with all that is wrong, one line each.
     """
-    path = path or shipped("bare.toml" if models else "demo.toml")
+    path = path or shipped("bare.toml" if models or model_dirs else "demo.toml")
     flags = {
         table: {key: value for key, value in keys.items() if value is not None}
         for table, keys in (overrides or {}).items()
@@ -68,6 +63,7 @@ def load(
     if named:
         tree["model"] = [*named, *tree.get("model", ())]
         origins["model"] = [*(Path("command line") for _ in named), *origins["model"]]
+    add_found(tree, origins, model_dirs)
     layers = {"environment": _environment(), "command line": flags}
     source = Source(path, tree, origins, layers)
     try:
@@ -85,103 +81,9 @@ def shipped(name: str) -> Path:
     return installed if installed.exists() else package.parent / "configs" / name
 
 
-def worker_spec(config: Config) -> WorkerSpec:
-    """What the (one) worker is told: of the models whose folders are there.
-
-    Raises:
-        ConfigError: no model has its folder.
-    """
-    absent = missing(config)
-    if len(absent) == len(config.model):
-        raise ConfigError("\n".join(absent.values()))
-    return WorkerSpec(
-        name=config.worker.device,
-        device=config.worker.device,
-        threads=config.worker.threads,
-        memory=config.worker.memory_bytes,
-        models=tuple(
-            msgspec.structs.replace(
-                model_spec(model, config.loads_ahead(model)), loras=_loras(config, model.id)
-            )
-            for model in config.model
-            if model.id not in absent
-        ),
-    )
-
-
-def model_spec(model: ModelTable, preload: bool = True) -> ModelSpec:
-    """What a worker is told of a model; it warms up on the first native size."""
-    return ModelSpec(
-        id=model.id,
-        family=model.family,
-        path=str(_folder(model.path)) if model.path else "",
-        dtype=model.dtype,
-        scheduler=model.scheduler,
-        width=model.native[0].width,
-        height=model.native[0].height,
-        max_batch=model.max_batch,
-        offload=model.offload,
-        preload=preload,
-        pinned=model.pinned,
-        keep_seconds=model.keep_seconds,
-    )
-
-
-def _folder(path: str) -> Path:
-    """What the path of a model leads to."""
-    if path.startswith(DEMO):
-        return Path(str(importlib.resources.files("models"))) / "demo" / path.removeprefix(DEMO)
-    return Path(path).expanduser()
-
-
-def _loras(config: Config, model: str) -> tuple[LoraSpec, ...]:
-    """The adapters of a model.
-
-    Raises:
-        ConfigError: a file is missing.
-    """
-    mine = [lora for lora in config.lora if lora.model == model]
-    for lora in mine:
-        if not Path(lora.path).is_file():
-            raise ConfigError(f"[[lora]] {lora.name}: there is no file {lora.path}")
-    return tuple(LoraSpec(lora.name, lora.path) for lora in mine)
-
-
-def missing(config: Config) -> dict[str, str]:
-    """The models that cannot be loaded for want of a folder, and what to tell of each."""
-    folders = {model: _folder(model.path) for model in config.model if model.path}
-    return {
-        model.id: (
-            f'[[model]] {model.id}: path "{model.path}" leads to {folder}, which is not a folder'
-        )
-        for model, folder in folders.items()
-        if not folder.is_dir()
-    }
-
-
 def _named(id_: str, path: str) -> Tree:
     """The table of a model given on the command line."""
     return {"id": id_, "path": path if path.startswith("~") else str(Path(path).absolute())}
-
-
-def _described(model: object) -> object:
-    """A model's table, and what its folder adds."""
-    path = model.get("path") if _is_tree(model) else None
-    if not _is_tree(model) or not isinstance(path, str):
-        return model
-    try:
-        folder = _folder(path)
-    except RuntimeError:  # no home folder to start from: checking the path says so
-        return model
-    found = traits(folder)
-    if "family" not in model and not found:
-        why = "cannot be read as the index of a model" if folder.is_dir() else "is not there"
-        raise ConfigError(
-            f"[[model]] {model.get('id')}: {folder / INDEX} {why}; "
-            "limner opens folders in the layout of diffusers"
-        )
-    # To another family than the folder's own, the keys would say something else.
-    return found | model if model.get("family") in (None, found.get("family")) else model
 
 
 # -- Files and variables --------------------------------------------------------------------------
@@ -206,7 +108,7 @@ class Source:
                 if keys and _is_tree(below):
                     tree[table] = below | keys
         if "model" in tree:
-            tree["model"] = [_described(model) for model in tree["model"]]
+            tree["model"] = [described(model) for model in tree["model"]]
         return tree
 
     def explain(self, mistake: ErrorDetails) -> str:
@@ -256,6 +158,8 @@ def _toml(path: Path) -> Tree:
     _anchor(tree.get("server"), "data_dir", path.parent)
     for model in tree.get("model", ()):
         _anchor(model, "path", path.parent)
+        _anchor(model, "base", path.parent)
+    _anchor_all(tree, "model_dirs", path.parent)
     for lora in tree.get("lora", ()):
         _anchor(lora, "path", path.parent)
     return tree
@@ -265,8 +169,20 @@ def _anchor(table: object, key: str, folder: Path) -> None:
     if not _is_tree(table):
         return
     given = table.get(key)
-    if isinstance(given, str) and given and not given.startswith(("~", DEMO)):
-        table[key] = str((folder / given).absolute())
+    if isinstance(given, str) and given:
+        table[key] = _anchored(given, folder)
+
+
+def _anchor_all(table: Tree, key: str, folder: Path) -> None:
+    given = cast("list[object]", table.get(key, []))
+    if not isinstance(table.get(key, []), list) or not all(isinstance(each, str) for each in given):
+        raise ConfigError(f"{key}: must be a list of paths")
+    if given:
+        table[key] = [_anchored(str(each), folder) for each in given]
+
+
+def _anchored(path: str, folder: Path) -> str:
+    return path if path.startswith(("~", DEMO, HUB)) else str((folder / path).absolute())
 
 
 def _is_tree(value: object) -> TypeGuard[Tree]:

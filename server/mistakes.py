@@ -48,6 +48,10 @@ WORDS = {
 }
 
 
+class ConfigError(Exception):
+    """What is wrong with the configuration, for people: the file, the key and what is allowed."""
+
+
 def explain(mistake: ErrorDetails, tree: Mapping[str, Any]) -> str:
     """The key as it stands in the file, and what is wrong: `[[model]] sketch: steps: must …`.
 

@@ -27,6 +27,7 @@ from server.sizes import MAX_SIDE, MIN_SIDE, Size, Sizing
 
 TASKS: tuple[Task, ...] = ("generate", "edit", "inpaint")
 DEMO = "demo:"  # a path that starts so names a folder that ships with the package
+HUB = "hf:"  # a path that starts so names a repository in the local cache of downloads
 
 
 def _size(value: object) -> Size:
@@ -197,6 +198,7 @@ class ModelTable(Table):
     id: Slug
     family: Family
     path: Annotated[str, AfterValidator(_model_path)] = ""
+    base: Annotated[str, AfterValidator(_model_path)] = ""
     dtype: Dtype = "auto"
     scheduler: str = ""
     native: tuple[AnySize, ...] = Field(min_length=1)
@@ -312,6 +314,7 @@ class Config(Table):
     """A whole configuration, its `include`d tables among its own."""
 
     include: tuple[str, ...] = ()
+    model_dirs: tuple[str, ...] = ()
     server: ServerTable = Field(default_factory=ServerTable)
     worker: WorkerTable = Field(default_factory=WorkerTable)
     limits: LimitsTable = Field(default_factory=LimitsTable)

@@ -19,17 +19,18 @@ from models.shell import denoiser_name, shell
 
 
 def load(spec: ModelSpec, device_name: str) -> "Generic":
-    """Load and audit a diffusers folder of any pipeline class.
+    """Load and audit a checkpoint of any pipeline class.
 
     Raises:
-        Unloadable: the folder, or what was asked for beside it, cannot be served.
+        Unloadable: the checkpoint, or what was asked for beside it, cannot be served.
     """
     target = device.choose(device_name)
     if spec.scheduler:
         raise Unloadable("scheduler: a model of the generic family keeps its own")
-    folder = Path(spec.path)
-    kind = str(audit.read_index(folder)["_class_name"])
-    pipe: Any = audit.load(folder, {kind}, device.dtype_for(spec.dtype, target))
+    base = Path(spec.base) if spec.base else None
+    kind = str(audit.read_index(base or Path(spec.path))["_class_name"])
+    dtype = device.dtype_for(spec.dtype, target)
+    pipe: Any = audit.load(Path(spec.path), {kind}, dtype, base=base)
     if "vae" not in pipe.components or denoiser_name(pipe) not in pipe.components:
         raise Unloadable(f"{kind} has no vae, unet or transformer to stop at")
     with device.named_faults():

@@ -11,8 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from models.contract import SCHEDULERS, LoraSpec, ModelSpec
-from server.config import ConfigError, load, missing, model_spec, shipped, worker_spec
+from server.config import ConfigError, load, shipped
 from server.sizes import Size
+from server.stock import missing, model_spec, worker_spec
 from server.tables import (
     AliasTable,
     Config,
