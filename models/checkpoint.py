@@ -16,6 +16,7 @@ from models.canvas import BadJob, Easel, Unloadable
 from models.contract import Image, Job, ModelSpec, Task
 from models.lora import Dress, Loras
 from models.pixels import finished, to_pillow
+from models.preview import Preview
 from models.shell import shell
 from models.watch import Watch, watched
 
@@ -107,11 +108,12 @@ class Family:
             pipe: Any = audit.load(Path(spec.path), self.pipelines, dtype, self.optional, base)
             self.prepare(pipe)
             offload.place(pipe, spec.offload, target)
+            shown = preview.of(pipe.vae, Path(spec.preview) if spec.preview else None)
         return Checkpoint(
             pipe,
             target,
             self,
-            preview.fit(pipe.vae),
+            shown,
             self.reading(pipe),
             spec.scheduler,
             Loras.of(pipe, spec.loras),
@@ -125,7 +127,7 @@ class Checkpoint:
     pipe: Any
     device: torch.device
     family: Family
-    projection: preview.Projection
+    preview: Preview
     reading: Reading
     scheduler: str  # one of the family's; empty: the checkpoint's own
     loras: Loras
@@ -205,7 +207,7 @@ class Checkpoint:
         return kind.from_config(self.pipe.scheduler.config, **changes)
 
     def _render(self, latents: torch.Tensor, job: Job) -> Image:
-        return self.projection.render(self.family.unpack(self.pipe, latents, job))
+        return self.preview.render(self.family.unpack(self.pipe, latents, job))
 
     def _note_limits(self, job: Job, easel: Easel) -> None:
         negates = self.family.negates(self.pipe, job.guidance)

@@ -71,6 +71,7 @@ class ModelSpec(Value, frozen=True, kw_only=True):
     family: str
     path: str = ""  # a diffusers folder or single file; empty for a family without weights
     base: str = ""  # of a single file: the diffusers folder of what it lacks
+    preview: str = ""  # the folder of an AutoencoderTiny; empty: linear factors
     dtype: Dtype = "auto"
     scheduler: str = ""  # one of SCHEDULERS; empty: as the folder says
     width: int  # paint size of the warm-up picture, px

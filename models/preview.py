@@ -1,21 +1,34 @@
 """A small picture of what a canvas is going to be, for next to nothing.
 
 A linear map from latents to RGB, fitted to the model's own VAE when it is loaded: one pixel per
-latent. Decoding in earnest would cost as much as several steps.
+latent. Or, sharper and dearer, a tiny autoencoder that was trained to decode the same latents.
+Decoding in earnest would cost as much as several steps.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import torch
-from diffusers import AutoencoderKLQwenImage
+from diffusers import AutoencoderKLQwenImage, AutoencoderTiny
 from torch.nn import functional
 
+from models import audit
+from models.canvas import Unloadable
 from models.contract import Image
 from models.pixels import from_tensor
 
 VIDEO = (AutoencoderKLQwenImage,)  # VAEs whose pictures have a time
 SAMPLES, SIDE = 8, 128  # images to fit on, and their size in px
+LARGEST = 64  # latents a side that a tiny autoencoder is shown: the picture is for a glance
+
+
+class Preview(Protocol):
+    """Makes a picture of latents."""
+
+    def render(self, latents: torch.Tensor) -> Image:
+        """An RGB image of unscaled latents (channels, h, w), as the VAE would be given them."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +42,53 @@ class Projection:
         ones = torch.ones_like(latents[:1])
         pixels = torch.cat([latents, ones]).float().movedim(0, -1) @ self.factors
         return from_tensor(torch.nan_to_num(pixels).clamp(0, 1).movedim(-1, 0))
+
+
+@dataclass(frozen=True, slots=True)
+class Tiny:
+    """An autoencoder of a few megabytes; it takes latents as the denoiser has them."""
+
+    decoder: AutoencoderTiny
+    shift: float  # of the model's own VAE
+    scale: float
+
+    @classmethod
+    def load(cls, folder: Path, vae: Any) -> "Tiny":
+        """The decoder in a diffusers folder, beside the VAE that it stands in for.
+
+        Raises:
+            Unloadable: the folder is damaged, or made for other latents.
+        """
+        audit.refuse_code(folder)
+        audit.refuse_pickles(folder)
+        decoder: Any = audit.load_model(folder, "diffusers", "AutoencoderTiny", vae.dtype)
+        ours, theirs = decoder.config.latent_channels, getattr(vae.config, "latent_channels", None)
+        if ours != theirs:
+            raise Unloadable(
+                f"{folder} decodes latents of {ours} channels; this model's have {theirs}"
+            )
+        shift = getattr(vae.config, "shift_factor", None) or 0.0
+        scale = getattr(vae.config, "scaling_factor", None) or 1.0
+        return cls(decoder.to(vae.device), shift, scale)
+
+    def render(self, latents: torch.Tensor) -> Image:
+        """An RGB image of eight pixels per latent, of larger ones made smaller."""
+        seen = ((latents - self.shift) * self.scale)[None]
+        factor = LARGEST / max(seen.shape[-2:])
+        if factor < 1:
+            seen = functional.interpolate(seen.float(), scale_factor=factor, mode="area")
+        with torch.no_grad():
+            (decoded,) = self.decoder.decode(seen.to(self.decoder.dtype), return_dict=False)[0]
+        return from_tensor(torch.nan_to_num(decoded.float() / 2 + 0.5).clamp(0, 1))
+
+
+def of(vae: Any, tiny: Path | None) -> Preview:
+    """What shows the latents of a VAE.
+
+    Raises:
+        Unloadable: see `Tiny.load`.
+    """
+    return Tiny.load(tiny, vae) if tiny else fit(vae)
 
 
 def fit(vae: Any) -> Projection:

@@ -157,8 +157,8 @@ def _toml(path: Path) -> Tree:
         raise ConfigError(f"{path}: include: must be a list of paths")
     _anchor(tree.get("server"), "data_dir", path.parent)
     for model in tree.get("model", ()):
-        _anchor(model, "path", path.parent)
-        _anchor(model, "base", path.parent)
+        for key in ("path", "base", "preview"):
+            _anchor(model, key, path.parent)
     _anchor_all(tree, "model_dirs", path.parent)
     for lora in tree.get("lora", ()):
         _anchor(lora, "path", path.parent)

@@ -57,6 +57,7 @@ def model_spec(model: ModelTable, preload: bool = True) -> ModelSpec:
         dtype=model.dtype,
         scheduler=model.scheduler,
         base=str(place_of(model.base)) if model.base else "",
+        preview=str(place_of(model.preview)) if model.preview else "",
         width=model.native[0].width,
         height=model.native[0].height,
         max_batch=model.max_batch,
@@ -96,6 +97,8 @@ def missing(config: Config) -> dict[str, str]:
 def _want(model: ModelTable) -> str:
     """What is not there of a model; nothing if all is."""
     place = place_of(model.path)
+    if model.preview and not place_of(model.preview).is_dir():
+        return f'preview "{model.preview}" leads to no folder'
     if place.is_file():
         if model.base and place_of(model.base).is_dir():
             return ""

@@ -199,6 +199,7 @@ class ModelTable(Table):
     family: Family
     path: Annotated[str, AfterValidator(_model_path)] = ""
     base: Annotated[str, AfterValidator(_model_path)] = ""
+    preview: Annotated[str, AfterValidator(_model_path)] = ""
     dtype: Dtype = "auto"
     scheduler: str = ""
     native: tuple[AnySize, ...] = Field(min_length=1)

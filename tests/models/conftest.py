@@ -1,13 +1,17 @@
 """Tiny random checkpoints, saved as real diffusers folders and loaded through the real code."""
 
+import importlib
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
 
 from models.vision import LIBRARY as LIBRARY  # ahead of diffusers, as in a worker
+from models.checkpoint import Checkpoint
 from tests.models import tiny
+from tests.models.sitter import load
 
 torch.set_num_threads(1)
 
@@ -43,3 +47,26 @@ def sd_inpaint_folder(folder_of: Callable[[str], Path]) -> Path:
 def other_folder(request: pytest.FixtureRequest, folder_of: Callable[[str], Path]) -> Path:
     """A checkpoint for the generic family."""
     return folder_of(request.param)
+
+
+@pytest.fixture(scope="session")
+def model_of(folder_of: Callable[[str], Path]) -> Callable[[str], Checkpoint]:
+    """The same, loaded by its family."""
+
+    @cache
+    def model(name: str) -> Checkpoint:
+        return load(name, folder_of(name))
+
+    return model
+
+
+@pytest.fixture(autouse=True)
+def small_condition_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Qwen's edit pipelines look at their image with a million pixels, which takes seconds."""
+    pipelines = "diffusers.pipelines.qwenimage.pipeline_qwenimage_edit"
+    edit = importlib.import_module(pipelines)
+    plus = importlib.import_module(f"{pipelines}_plus")
+    whole = edit.calculate_dimensions
+    monkeypatch.setattr(edit, "calculate_dimensions", lambda area, ratio: whole(128 * 128, ratio))
+    monkeypatch.setattr(plus, "VAE_IMAGE_SIZE", 128 * 128)
+    monkeypatch.setattr(plus, "CONDITION_IMAGE_SIZE", 64 * 64)

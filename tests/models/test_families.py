@@ -2,9 +2,7 @@
 
 import importlib
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cache
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,251 +20,21 @@ from models.contract import AnyEvent, Cancelled, Failed, Finished, Image, Job, M
 from models.studio import Studio
 from models.warmup import warm_up
 from server.traits import traits
+from tests.models.sitter import Run, Sitter, close
+from tests.models.stock import (
+    CASES,
+    FAMILY_OF,
+    HEIGHT,
+    STOCK,
+    WIDTH,
+    job,
+    mask,
+    picture,
+    raw,
+    stock,
+)
 
-WIDTH, HEIGHT = 96, 64
 SKETCH = Path(__file__).parents[2] / "models" / "demo" / "sketch"
-FAMILY_OF = {
-    "sd": "sd",
-    "pix2pix": "sd",
-    "sdxl": "sdxl",
-    "sdxl_inpaint": "sdxl",
-    "sd3": "sd3",
-    "sd3_without_t5": "sd3",
-    "flux": "flux",
-    "flux_schnell": "flux",
-    "flux_fill": "flux",
-    "flux_kontext": "flux",
-    "flux2": "flux2",
-    "flux2_klein": "flux2",
-    "flux2_klein_base": "flux2",
-    "qwen_image": "qwen-image",
-    "qwen_edit": "qwen-image",
-    "qwen_edit_plus": "qwen-image",
-    "z_image": "z-image",
-}
-
-# -- What each stock pipeline is told for the same wish, written from its documentation -----------
-
-Said = dict[str, Any]
-
-
-def cfg(job: Job) -> Said:
-    return {"guidance_scale": job.guidance, "negative_prompt": job.negative_prompt}
-
-
-def true_cfg(job: Job) -> Said:
-    return {"true_cfg_scale": job.guidance, "negative_prompt": job.negative_prompt}
-
-
-def embedded(job: Job) -> Said:
-    return {"guidance_scale": job.guidance}
-
-
-def less_one(job: Job) -> Said:
-    return {"guidance_scale": job.guidance - 1, "negative_prompt": job.negative_prompt}
-
-
-def sized(job: Job) -> Said:
-    return {"width": job.width, "height": job.height}
-
-
-def shown(job: Job) -> Said:
-    return {"image": picture(1)}
-
-
-def changed(job: Job) -> Said:
-    return {"image": picture(1), "strength": job.strength}
-
-
-def masked(job: Job) -> Said:
-    return {"image": picture(1), "strength": job.strength, "mask_image": mask()}
-
-
-def as_asked(job: Job) -> Said:
-    """Kontext paints a size of its own unless it is told not to."""
-    return {"max_area": job.width * job.height, "_auto_resize": False}
-
-
-def briefly(job: Job) -> Said:
-    return {"max_sequence_length": 256}
-
-
-Way = tuple[str, Sequence[Callable[[Job], Said]]]
-STOCK: dict[str, dict[str, Way]] = {
-    "sd": {
-        "generate": ("StableDiffusionPipeline", (cfg, sized)),
-        "edit": ("StableDiffusionImg2ImgPipeline", (cfg, changed)),
-        "inpaint": ("StableDiffusionInpaintPipeline", (cfg, sized, masked)),
-    },
-    "pix2pix": {
-        "edit": ("StableDiffusionInstructPix2PixPipeline", (cfg, shown)),
-        "inpaint": ("StableDiffusionInstructPix2PixPipeline", (cfg, shown)),
-    },
-    "sdxl": {
-        "generate": ("StableDiffusionXLPipeline", (cfg, sized)),
-        "edit": ("StableDiffusionXLImg2ImgPipeline", (cfg, changed)),
-        "inpaint": ("StableDiffusionXLInpaintPipeline", (cfg, sized, masked)),
-    },
-    "sdxl_inpaint": {"inpaint": ("StableDiffusionXLInpaintPipeline", (cfg, sized, masked))},
-    "sd3": {
-        "generate": ("StableDiffusion3Pipeline", (cfg, sized)),
-        "edit": ("StableDiffusion3Img2ImgPipeline", (cfg, sized, changed)),
-        "inpaint": ("StableDiffusion3InpaintPipeline", (cfg, sized, masked)),
-    },
-    "sd3_without_t5": {"generate": ("StableDiffusion3Pipeline", (cfg, sized))},
-    "flux": {
-        "generate": ("FluxPipeline", (embedded, sized)),
-        "edit": ("FluxImg2ImgPipeline", (embedded, sized, changed)),
-        "inpaint": ("FluxInpaintPipeline", (embedded, sized, masked)),
-    },
-    "flux_schnell": {
-        "generate": ("FluxPipeline", (true_cfg, sized, briefly)),
-        "edit": ("FluxImg2ImgPipeline", (true_cfg, sized, changed, briefly)),
-        "inpaint": ("FluxInpaintPipeline", (true_cfg, sized, masked, briefly)),
-    },
-    "flux_fill": {"inpaint": ("FluxFillPipeline", (embedded, sized, masked))},
-    "flux_kontext": {
-        "generate": ("FluxKontextPipeline", (embedded, sized, as_asked)),
-        "edit": ("FluxKontextPipeline", (embedded, sized, shown, as_asked)),
-        "inpaint": ("FluxKontextInpaintPipeline", (embedded, sized, masked, as_asked)),
-    },
-    "flux2": {
-        "generate": ("Flux2Pipeline", (embedded, sized)),
-        "edit": ("Flux2Pipeline", (embedded, sized, shown)),
-        "inpaint": ("Flux2Pipeline", (embedded, sized, shown)),
-    },
-    "flux2_klein": {
-        "generate": ("Flux2KleinPipeline", (embedded, sized)),
-        "edit": ("Flux2KleinPipeline", (embedded, sized, shown)),
-        "inpaint": ("Flux2KleinInpaintPipeline", (embedded, sized, masked)),
-    },
-    "flux2_klein_base": {"generate": ("Flux2KleinPipeline", (embedded, sized))},
-    "qwen_image": {
-        "generate": ("QwenImagePipeline", (true_cfg, sized)),
-        "edit": ("QwenImageImg2ImgPipeline", (true_cfg, sized, changed)),
-        "inpaint": ("QwenImageInpaintPipeline", (true_cfg, sized, masked)),
-    },
-    "qwen_edit": {"edit": ("QwenImageEditPipeline", (true_cfg, sized, shown))},
-    "qwen_edit_plus": {"edit": ("QwenImageEditPlusPipeline", (true_cfg, sized, shown))},
-    "z_image": {
-        "generate": ("ZImagePipeline", (less_one, sized)),
-        "edit": ("ZImageImg2ImgPipeline", (less_one, sized, changed)),
-        "inpaint": ("ZImageInpaintPipeline", (less_one, sized, masked)),
-    },
-}
-CASES = [(name, task) for name, tasks in STOCK.items() for task in tasks]
-
-
-def job(name: str, task: str, **changes: object) -> Job:
-    defaults: dict[str, object] = {
-        "id": name,
-        "model": "tiny",
-        "task": task,
-        "prompt": f"a {name}",
-        "negative_prompt": "grey",
-        "width": WIDTH,
-        "height": HEIGHT,
-        "steps": 4,
-        "guidance": 4.0,
-        "strength": 1.0 if task == "inpaint" else 0.8,
-        "seeds": (7,),
-        "inputs": 0 if task == "generate" else 1,
-        "masked": task == "inpaint",
-    }
-    return Job(**(defaults | changes))
-
-
-@cache
-def picture(seed: int) -> Pillow.Image:
-    rows = np.random.default_rng(seed).integers(0, 256, (4, 6, 3), dtype=np.uint8)
-    return Pillow.fromarray(rows).resize((WIDTH, HEIGHT), Pillow.Resampling.BICUBIC)
-
-
-def mask() -> Pillow.Image:
-    drawn = Pillow.new("L", (WIDTH, HEIGHT), 0)
-    drawn.paste(255, (16, 16, 64, 48))
-    return drawn
-
-
-def raw(image: Pillow.Image) -> Image:
-    return Image(image.width, image.height, image.mode, image.tobytes())
-
-
-def stock(folder: Path, way: Way, asked: Job) -> np.ndarray:
-    """What diffusers itself loads and paints: nothing of ours in it."""
-    kind, says = way
-    lacking = (
-        {} if "sd3_without" not in folder.name else {"text_encoder_3": None, "tokenizer_3": None}
-    )
-    pipe = getattr(diffusers, kind).from_pretrained(folder, **lacking)
-    pipe.set_progress_bar_config(disable=True)
-    said: Said = {}
-    for say in says:
-        said |= say(asked)
-    return np.asarray(
-        pipe(
-            prompt=asked.prompt,
-            num_inference_steps=asked.steps,
-            generator=torch.Generator("cpu").manual_seed(asked.seeds[0]),
-            **said,
-        ).images[0]
-    )
-
-
-class Run:
-    """A studio, and what came out of it."""
-
-    def __init__(self, model: Checkpoint) -> None:
-        self.events: list[AnyEvent] = []
-        self.studio = Studio(self.events.append)
-        for kind in ("forward", "decode"):
-            self.studio.cap("tiny", kind, 8)
-        self._model = model
-
-    def start(self, asked: Job, index: int = 0) -> None:
-        inputs = [raw(picture(1))] if asked.inputs else []
-        marked = raw(mask()) if asked.masked else None
-        self.studio.start(self._model, asked, index, inputs, marked)
-
-    def finish(self) -> int:
-        ticks = 0
-        while len(self.studio):
-            self.studio.tick()
-            ticks += 1
-        return ticks
-
-    def pixels(self, name: str) -> np.ndarray:
-        (end,) = [e for e in self.events if isinstance(e, Finished | Failed) and e.job == name]
-        assert isinstance(end, Finished), end
-        return np.frombuffer(end.image.pixels, np.uint8).reshape(HEIGHT, WIDTH, 3)
-
-
-@pytest.fixture(scope="session")
-def model_of(folder_of: Callable[[str], Path]) -> Callable[[str], Checkpoint]:
-    @cache
-    def load(name: str) -> Checkpoint:
-        family, path = FAMILY_OF[name], str(folder_of(name))
-        spec = ModelSpec(id="tiny", family=family, path=path, width=WIDTH, height=HEIGHT)
-        model = families.loader(family)(spec, "cpu")
-        assert isinstance(model, Checkpoint)
-        return model
-
-    return load
-
-
-@pytest.fixture(autouse=True)
-def small_condition_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Qwen's edit pipelines look at their image with a million pixels, which takes seconds."""
-    edit = diffusers.pipelines.qwenimage.pipeline_qwenimage_edit
-    plus = diffusers.pipelines.qwenimage.pipeline_qwenimage_edit_plus
-    whole = edit.calculate_dimensions
-    monkeypatch.setattr(edit, "calculate_dimensions", lambda area, ratio: whole(128 * 128, ratio))
-    monkeypatch.setattr(plus, "VAE_IMAGE_SIZE", 128 * 128)
-    monkeypatch.setattr(plus, "CONDITION_IMAGE_SIZE", 64 * 64)
-
-
-def close(a: np.ndarray, b: np.ndarray) -> None:
-    assert np.abs(a.astype(int) - b.astype(int)).max() <= 1
 
 
 @pytest.mark.parametrize(("name", "task"), CASES)
@@ -364,65 +132,6 @@ def test_tasks_of_a_model_share_forwards(model_of: Callable[[str], Checkpoint], 
         run.start(asked)
     ticks = run.finish()
     assert ticks <= CALLS.get(name, 1) * 4 + 2
-
-
-class Sitter:
-    """An easel that runs every call at once and looks at every step; it keeps what is decoded."""
-
-    def __init__(self) -> None:
-        self.decoded: list[torch.Tensor] = []
-        self.told = torch.empty(0)
-        self.previews: list[Image] = []
-
-    def ask(self, call: Any) -> Any:
-        if call.kind == "decode":
-            self.decoded.append(call.arguments.arguments["z"])
-        if call.kind == "forward":
-            said = call.arguments.arguments
-            self.told = (
-                said["cap_feats"][0] if "cap_feats" in said else said["encoder_hidden_states"]
-            )
-        return call.run([call])[0]
-
-    def step(self, done: int, of: int, preview: Callable[[], Image] | None = None) -> None:
-        assert preview is not None
-        self.previews.append(preview())
-
-    def note(self, text: str) -> None:
-        assert text.startswith("prompt: only the first"), text
-
-
-@dataclass
-class Keeper:
-    """In place of the projection: keeps what it is to show."""
-
-    projection: Any
-    shown: list[torch.Tensor] = field(default_factory=list)
-
-    def render(self, latents: torch.Tensor) -> Image:
-        self.shown.append(latents)
-        return self.projection.render(latents)
-
-
-@pytest.mark.parametrize("name", list(STOCK))
-def test_the_last_preview_shows_what_is_decoded(
-    model_of: Callable[[str], Checkpoint], name: str
-) -> None:
-    model = model_of(name)
-    keeper, sitter = Keeper(model.projection), Sitter()
-    watched = replace(model, projection=keeper)
-    task = model.tasks[0]
-    scheduler = "euler" if model.family.schedulers else ""  # whose last step lands on the outcome
-    blank = raw(Pillow.new("L", (WIDTH, HEIGHT), 255))  # nothing is blended in at the end
-    asked = job("owl", task, negative_prompt="", scheduler=scheduler, strength=1.0)
-    watched.paint(
-        asked, 0, [raw(picture(1))] * asked.inputs, blank if asked.masked else None, sitter
-    )
-    (decoded,) = sitter.decoded
-    last = keeper.shown[-1]
-    assert torch.allclose(last, decoded.reshape(last.shape), atol=1e-4)
-    cells = (WIDTH // 8, HEIGHT // 8)
-    assert {(image.width, image.height) for image in sitter.previews} == {cells}
 
 
 @pytest.mark.parametrize("task", ["edit", "inpaint"])
