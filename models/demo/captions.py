@@ -6,7 +6,21 @@ caption names everything and is what the model is graded on. Knows nothing of pi
 
 from random import Random
 
-from models.demo.scenes import PALETTE, PLACES, RELATIONS, SHAPES, SIZES, Scene, Thing, pick
+from models.demo.scenes import (
+    COUNTS,
+    LANDS,
+    PALETTE,
+    PLACES,
+    PROPS,
+    RELATIONS,
+    SHAPES,
+    SIZES,
+    TIMES,
+    Land,
+    Scene,
+    Thing,
+    pick,
+)
 
 EMPTY = 0.10  # share of captions without a word: the other half of classifier-free guidance
 BARE = 0.10  # share of one word or two, so that a negative prompt such as "red" is known text
@@ -19,6 +33,7 @@ TEMPLATES = (
     "{what} {where} on {background}",
     "a {background} background with {what} {where}",
 )
+LIGHTS = {"by day": "the sun", "at sunset": "the sun", "at night": "the moon"}
 
 
 def caption(scene: Scene, rng: Random, explicit: float = 0.0) -> str:
@@ -30,21 +45,28 @@ def caption(scene: Scene, rng: Random, explicit: float = 0.0) -> str:
         return ""
     if mark < EMPTY + BARE:
         return bare(scene, rng)
+    opening = f"{pick(rng, FILLERS)} " if rng.random() < FILLED else ""
+    if scene.land is not None:
+        return tidy(opening + scenery(scene, rng))
     what, where = subject(scene, rng)
-    if rng.random() < FILLED:
-        what = f"{pick(rng, FILLERS)} {what}"
-    if rng.random() < 0.08:
-        return tidy(f"{what} {where}")
-    return tidy(pick(rng, TEMPLATES).format(what=what, where=where, background=scene.background))
+    if rng.random() < 0.12:
+        return tidy(f"{opening}{what} {where}")
+    template = pick(rng, TEMPLATES)
+    return tidy(template.format(what=opening + what, where=where, background=scene.background))
 
 
 def full_caption(scene: Scene, template: str = TEMPLATES[0]) -> str:
     """The caption that names all there is: "a small red circle at the top on a blue background"."""
-    what = " ".join(
-        part for thing in scene.things for part in (noun(thing.size, thing), scene.relation or "")
-    ).removesuffix(scene.relation or "")
-    where = scene.things[0].place
-    return tidy(template.format(what=what, where=where, background=scene.background))
+    if scene.land is not None:
+        return view(scene, scene.land, lit=scene.land.light)
+    first, *others = scene.things
+    if scene.relation is not None:
+        what = f"{noun(first.size, first)} {scene.relation} {noun(others[0].size, others[0])}"
+    elif others:
+        what = counted(scene)
+    else:
+        what = noun(first.size, first)
+    return tidy(template.format(what=what, where=first.place, background=scene.background))
 
 
 def plain_caption(scene: Scene) -> str:
@@ -54,29 +76,43 @@ def plain_caption(scene: Scene) -> str:
 
 
 def bare(scene: Scene, rng: Random) -> str:
+    """A word or two that are true of the scene."""
+    if scene.land is not None:
+        seen = (scene.land.ground, scene.land.time, scene.land.time.split()[-1])
+        return pick(
+            rng, seen + tuple(word for one in scene.things for word in (one.color, one.shape))
+        )
     thing = pick(rng, scene.things)
     words = (thing.color, thing.shape, f"{thing.color} {thing.shape}", scene.background, thing.size)
-    return pick(rng, words, (0.35, 0.30, 0.15, 0.15, 0.05))
+    known = len(scene.things) == 1  # the size of one of several is nobody's
+    return pick(rng, words, (0.38, 0.27, 0.15, 0.15, 0.05 * known))
 
 
 def subject(scene: Scene, rng: Random) -> tuple[str, str]:
     """Who is in the picture and where, with some attributes left out."""
-    if scene.relation is None:
-        thing = scene.things[0]
-        common = thing.place == "in the center"
-        return some(thing, rng), thing.place if rng.random() < (0.35 if common else 0.75) else ""
-    first, second, relation = *scene.things, scene.relation
+    if scene.relation is not None:
+        return related(scene, scene.relation, rng), ""
+    thing, *others = scene.things
+    if others:
+        return counted(scene, colored=rng.random() < 0.9), ""
+    common = thing.place == "in the center"
+    return some(thing, rng), thing.place if rng.random() < (0.35 if common else 0.75) else ""
+
+
+def related(scene: Scene, relation: str, rng: Random) -> str:
+    """Two things, from the one's view or from the other's; now and then just "and"."""
+    first, second = scene.things
     if rng.random() < 0.5:
         first, second, relation = second, first, opposite(relation)
     if rng.random() < 0.1:
         relation = "and"
-    return f"{some(first, rng)} {relation} {some(second, rng)}", ""
+    return f"{some(first, rng)} {relation} {some(second, rng)}"
 
 
 def some(thing: Thing, rng: Random) -> str:
     """The thing with its size named if that is worth a word, and nearly always its colour."""
     named = rng.random() < (0.3 if thing.size == "medium" else 0.75)
-    colored = rng.random() < 0.95
+    colored = rng.random() < 0.9
     return noun(thing.size if named else "", thing, colored=colored)
 
 
@@ -85,6 +121,38 @@ def noun(size: str, thing: Thing, *, colored: bool = True) -> str:
     words = [word for word in (size, thing.color if colored else "", thing.shape) if word]
     article = "an" if words[0][0] in "aeiou" else "a"
     return " ".join((article, *words))
+
+
+def counted(scene: Scene, *, colored: bool = True) -> str:
+    """ "two red circles", "three fish"."""
+    thing = scene.things[0]
+    color = f"{thing.color} " if colored else ""
+    return f"{COUNTS[len(scene.things)]} {color}{plural(thing.shape)}"
+
+
+def plural(shape: str) -> str:
+    if shape == "fish":
+        return shape
+    return f"{shape}es" if shape == "cross" else f"{shape}s"
+
+
+def scenery(scene: Scene, rng: Random) -> str:
+    """A landscape with some of what is in it left out."""
+    assert scene.land is not None
+    lit = scene.land.light and rng.random() < 0.6
+    said = view(scene, scene.land, lit=lit, timed=rng.random() < 0.92)
+    return f"a landscape of {said}" if not scene.things and rng.random() < 0.2 else said
+
+
+def view(scene: Scene, land: Land, *, lit: bool, timed: bool = True) -> str:
+    """ "the sea at night with the moon", "a red house on hills at sunset"."""
+    ground = "the sea" if land.ground == "sea" else land.ground
+    what = f"{ground} {land.time}" if timed else ground
+    if scene.things:
+        thing = scene.things[0]
+        over = "above" if thing.shape == "balloon" else "on"
+        what = f"{noun('', thing)} {over} {what}"
+    return f"{what} with {LIGHTS[land.time]}" if lit else what
 
 
 def opposite(relation: str) -> str:
@@ -102,6 +170,9 @@ def tidy(text: str) -> str:
 
 def words() -> list[str]:
     """Every word a caption may hold, sorted; commas excluded."""
-    texts = (*PALETTE, *SHAPES, *SIZES, *PLACES, *RELATIONS, *FILLERS, "an and", *TEMPLATES)
+    names = (*PALETTE, *SHAPES, *SIZES, *PLACES, *RELATIONS, *COUNTS.values(), *LANDS, *TIMES)
+    props = [shape for shapes in PROPS.values() for shape in shapes]
+    phrases = (*FILLERS, *LIGHTS.values(), *map(plural, SHAPES), "an and", "a landscape of")
+    texts = (*names, *props, *phrases, *TEMPLATES)
     spelled = {word.strip(",") for text in texts for word in text.split() if "{" not in word}
     return sorted(spelled)

@@ -4,7 +4,8 @@ v-prediction on the linear schedule, whose last signal-to-noise ratio is practic
 plain backgrounds come out in their exact colour.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from random import Random
 
 import torch
@@ -15,6 +16,7 @@ from transformers import CLIPTokenizer
 from models.demo.captions import caption
 from models.demo.latents import Latents, training_scene
 from models.demo.recipe import Phase, UnetRecipe
+from models.demo.scenes import FRAMES, KINDS, SQUARE, Frame, pick
 from models.demo.text import POSITIONS, WIDTH, new_text_encoder, new_tokenizer
 
 TIMES = 1000
@@ -56,6 +58,14 @@ def new_unet(seed: int) -> UNet2DConditionModel:
     return unet
 
 
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Scaled latents (n, 4, h, w) of one frame, and a fresh caption for each."""
+
+    latents: Tensor
+    captions: list[str]
+
+
 def unet_loss(
     denoiser: Denoiser, recipe: UnetRecipe, latents: Latents, device: torch.device
 ) -> Callable[[int], Tensor]:
@@ -63,44 +73,51 @@ def unet_loss(
     signals = signal_levels().to(device)
 
     def loss(step: int) -> Tensor:
-        phase = phase_at(recipe, step)
         seed = recipe.seed * 1_000_003 + step
         dice = torch.Generator().manual_seed(seed)
-        indices, tokens = captioned(denoiser.tokenizer, phase, latents, Random(seed))
-        clean = (latents.values[indices].float() * latents.scale).to(device)
+        batch = captioned(phase_at(recipe.phases, step), latents, Random(seed))
+        clean = batch.latents.to(device)
         noise = torch.randn(clean.shape, generator=dice).to(device)
-        times = draw_times(phase.batch, dice).to(device)
+        times = draw_times(len(clean), dice).to(device)
         signal = signals[times][:, None, None, None]
         rest = (1 - signal**2).sqrt()
-        guess = denoiser(signal * clean + rest * noise, times, tokens.to(device))
+        tokens = tokenized(denoiser.tokenizer, batch.captions).to(device)
+        guess = denoiser(signal * clean + rest * noise, times, tokens)
         return (guess - (signal * noise - rest * clean)).square().mean()
 
     return loss
 
 
-def captioned(
-    tokenizer: CLIPTokenizer, phase: Phase, latents: Latents, rng: Random
-) -> tuple[list[int], Tensor]:
-    """Which scenes a step shows, and the tokens of a fresh caption for each."""
-    indices: list[int] = []
+def captioned(phase: Phase, latents: Latents, rng: Random) -> Batch:
+    """What a step shows."""
+    side = (1 - phase.square) / 2
+    frame = pick(rng, FRAMES, (phase.square, side, side))
     texts: list[str] = []
-    others = len(latents.values) - latents.singles
-    for _ in range(phase.batch):
-        two = rng.random() < phase.pairs
-        within = int(rng.random() * (others if two else latents.singles))
-        indices.append(within + latents.singles * two)
-        scene = training_scene(indices[-1], latents.singles)
-        texts.append(caption(scene, rng, phase.explicit))
+    parts: list[Tensor] = []
+    for _ in range(size_of(phase, frame)):
+        kind = pick(rng, KINDS, phase.mix)
+        pool = latents.pools[kind, frame]
+        index = int(rng.random() * len(pool))
+        parts.append(pool[index])
+        texts.append(caption(training_scene((kind, frame), index), rng, phase.explicit))
+    return Batch(torch.stack(parts).float() * latents.scale, texts)
+
+
+def size_of(phase: Phase, frame: Frame) -> int:
+    return phase.batch if frame == SQUARE else phase.batch * 2 // 3
+
+
+def tokenized(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
     encoded = tokenizer(texts, padding="max_length", max_length=POSITIONS, truncation=True)
-    return indices, torch.tensor(encoded["input_ids"])
+    return torch.tensor(encoded["input_ids"])
 
 
-def phase_at(recipe: UnetRecipe, step: int) -> Phase:
-    for phase in recipe.phases:
+def phase_at(phases: Sequence[Phase], step: int) -> Phase:
+    for phase in phases:
         step -= phase.steps
         if step < 0:
             return phase
-    return recipe.phases[-1]
+    return phases[-1]
 
 
 def signal_levels() -> Tensor:

@@ -1,6 +1,6 @@
 """The training set in memory: scenes and their latents, drawn and encoded once.
 
-Scenes of one thing come first, scenes of two things after them.
+There is one pool of scenes for each kind of scene in each frame.
 """
 
 from dataclasses import dataclass
@@ -14,8 +14,9 @@ from diffusers import AutoencoderKL
 from PIL import Image
 from torch import Tensor
 
-from models.demo.recipe import UnetRecipe
-from models.demo.scenes import Scene, draw, pair, single
+from models.demo.drawing import draw
+from models.demo.recipe import POOLS, Pool
+from models.demo.scenes import FRAMES, HELD_OUT, KINDS, Scene, compose
 from models.demo.vae import posterior_of
 
 AT_ONCE = 16
@@ -23,32 +24,31 @@ AT_ONCE = 16
 
 @dataclass(frozen=True, slots=True)
 class Latents:
-    """Latents (scenes, 4, 16, 16) in half precision, scaled to unit variance by `scale`."""
+    """Latents (scenes, 4, height / 8, width / 8) of each pool in half precision; times `scale`
+    they have unit variance."""
 
-    values: Tensor
+    pools: dict[Pool, Tensor]
     scale: float
-    singles: int
 
 
-def training_scene(index: int, singles: int) -> Scene:
-    rng = Random(index)
-    return single(rng) if index < singles else pair(rng)
+def training_scene(pool: Pool, index: int) -> Scene:
+    """A scene of a pool; no two pools share a seed."""
+    kind, frame = pool
+    number = KINDS.index(kind) * len(FRAMES) + FRAMES.index(frame)
+    seed = number * 1_000_000 + index
+    assert seed < HELD_OUT
+    return compose(kind, Random(seed), frame)
 
 
 @torch.inference_mode()
-def encode_from(
-    start: int, vae: AutoencoderKL, recipe: UnetRecipe, device: torch.device
-) -> list[Tensor]:
-    """Draws and encodes the training scenes from `start` on; the mean of the posterior is kept."""
+def encode(pool: Pool, count: int, vae: AutoencoderKL, device: torch.device) -> Tensor:
+    """Draws and encodes the first scenes of a pool; the mean of the posterior is kept."""
     parts: list[Tensor] = []
-    total = recipe.singles + recipe.pairs
-    for first in range(start, total, AT_ONCE):
-        indices = range(first, min(first + AT_ONCE, total))
-        images = [draw(training_scene(index, recipe.singles)) for index in indices]
+    for first in range(0, count, AT_ONCE):
+        indices = range(first, min(first + AT_ONCE, count))
+        images = [draw(training_scene(pool, index)) for index in indices]
         parts.append(posterior_of(vae, pixels(images).to(device)).mean.half().cpu())
-        if len(parts) % 250 == 1:
-            print(f"latents {first}/{total}", flush=True)
-    return parts
+    return torch.cat(parts)
 
 
 def pixels(images: list[Image.Image]) -> Tensor:
@@ -57,17 +57,27 @@ def pixels(images: list[Image.Image]) -> Tensor:
     return torch.from_numpy(stack / 127.5 - 1).permute(0, 3, 1, 2)
 
 
-def cached(path: Path, vae: AutoencoderKL, recipe: UnetRecipe, device: torch.device) -> Latents:
+def cached(
+    path: Path, vae: AutoencoderKL, device: torch.device, pools: dict[Pool, int] | None = None
+) -> Latents:
     """The set from its file; what the file lacks is made first, and the scale is set only once.
 
-    Delete the file when the encoder or the number of singles changes.
+    Delete the file when the encoder or a scene changes.
     """
-    kept: dict[str, Any] = torch.load(path, weights_only=True) if path.exists() else {}
-    known = [kept["values"]] if kept else []
-    fresh = encode_from(len(known[0]) if known else 0, vae, recipe, device)
-    if fresh:
-        values = torch.cat([*known, *fresh])
-        scale = kept.get("scale", 1 / values.float().std().item())
-        kept = {"values": values, "scale": scale, "singles": recipe.singles}
-        torch.save(kept, path)
-    return Latents(**kept)
+    kept: dict[str, Any] = torch.load(path, weights_only=True) if path.exists() else {"pools": {}}
+    known: dict[str, Tensor] = kept["pools"]
+    wanted = POOLS if pools is None else pools
+    for pool, count in wanted.items():
+        if label(pool) not in known:
+            known[label(pool)] = encode(pool, count, vae, device)
+            print(f"latents: {count} of {label(pool)}", flush=True)
+    if "scale" not in kept:
+        kept["scale"] = 1 / torch.cat([part.flatten() for part in known.values()]).float().std()
+    kept["scale"] = float(kept["scale"])
+    torch.save(kept, path)
+    return Latents({pool: known[label(pool)] for pool in wanted}, kept["scale"])
+
+
+def label(pool: Pool) -> str:
+    kind, (width, height) = pool
+    return f"{kind} {width}x{height}"

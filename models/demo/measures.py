@@ -9,7 +9,8 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from models.demo.scenes import PALETTE, PLACES, SHAPES, SIDE, SIZES, Scene, anchor, silhouette
+from models.demo.drawing import DAYLIGHT, GROUNDS, SKIES, dimmed, silhouette
+from models.demo.scenes import PALETTE, PLACES, SHAPES, SIDE, SIZES, SQUARE, Frame, Scene, anchor
 
 Pixels = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -44,20 +45,26 @@ class Marks:
 
 def look(picture: Pixels) -> Sight:
     """What a picture of one thing on a plain background shows."""
-    names = nearest_colors(picture)
-    background = most_common(border(names))
-    others = names[names != background]
-    color = most_common(others) if others.size else background
-    mask = closer_to(picture, color, background)
+    background, color, mask = apart(picture)
     if color == background or mask.sum() < LEAST:
         return Sight(COLORS[background])
     left, top, right, bottom = extent(mask)
     diameter = float(max(right - left, bottom - top))
     size = min(SIZES, key=lambda name: abs(SIZES[name] - diameter))
-    place = nearest_place((left + right) / 2, (top + bottom) / 2, diameter)
+    frame = picture.shape[1], picture.shape[0]
+    place = nearest_place((left + right) / 2, (top + bottom) / 2, diameter, frame)
     fits = {name: overlap(square_up(mask), template(name)) for name in SHAPES}
     shape = max(fits, key=lambda name: fits[name])
     return Sight(COLORS[background], COLORS[color], place, size, shape, fits[shape])
+
+
+def apart(picture: Pixels) -> tuple[int, int, Mask]:
+    """The background's colour, the most common other one, and the pixels that are rather that."""
+    names = nearest_colors(picture)
+    background = most_common(border(names))
+    others = names[names != background]
+    color = most_common(others) if others.size else background
+    return background, color, closer_to(picture, color, background)
 
 
 def mark(seen: Sight, asked: Scene) -> Marks:
@@ -119,11 +126,11 @@ def extent(mask: Mask) -> tuple[int, int, int, int]:
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
-def nearest_place(x: float, y: float, diameter: float) -> str:
+def nearest_place(x: float, y: float, diameter: float, frame: Frame = SQUARE) -> str:
     """The named place whose centre, for a thing of this diameter, is nearest to a point."""
 
     def away(place: str) -> float:
-        there = anchor(place, min(diameter, max(SIZES.values())))
+        there = anchor(place, min(diameter, max(SIZES.values())), frame)
         return (x - there[0]) ** 2 + (y - there[1]) ** 2
 
     return min(PLACES, key=away)
@@ -149,6 +156,42 @@ def template(shape: str) -> Mask:
 def overlap(one: Mask, other: Mask) -> float:
     """Intersection over union."""
     return float((one & other).sum() / max(1, (one | other).sum()))
+
+
+def tally(picture: Pixels) -> tuple[str, str, int]:
+    """The background, the colour of the things on it, and how many there are of them."""
+    background, color, mask = apart(picture)
+    return COLORS[background], COLORS[color], pieces(mask) if color != background else 0
+
+
+def pieces(mask: Mask) -> int:
+    """The number of connected parts of at least LEAST pixels.
+
+    Every pixel takes the largest number among itself and its neighbours until nothing changes.
+    """
+    numbers = np.pad(np.where(mask, np.arange(1, mask.size + 1).reshape(mask.shape), 0), 1)
+    while True:
+        around = [np.roll(numbers, step, axis) for axis in (0, 1) for step in (-1, 1)]
+        grown = np.where(numbers > 0, np.max([numbers, *around], axis=0), 0)
+        if (grown == numbers).all():
+            return int((np.bincount(numbers.ravel())[1:] >= LEAST).sum())
+        numbers = grown
+
+
+def view_of(picture: Pixels) -> tuple[str, str]:
+    """The ground and the time of day of a landscape, from its lower and its upper edge."""
+    top, bottom = (rows.reshape(-1, 3).mean(axis=0) for rows in (picture[1:5], picture[-9:-1]))
+    time = min(SKIES, key=lambda name: away(top, SKIES[name][0]))
+    lands = {
+        ground: [dimmed(near, light) for light in DAYLIGHT.values()]
+        for ground, (_, near) in GROUNDS.items()
+    }
+    ground = min(lands, key=lambda name: min(away(bottom, color) for color in lands[name]))
+    return ground, time
+
+
+def away(one: NDArray[np.float64], other: tuple[int, int, int]) -> float:
+    return float(np.square(one - np.asarray(other)).sum())
 
 
 def middle(share: float = 0.5) -> Mask:

@@ -5,6 +5,24 @@ Steps are counted, never timed, so that the same script does the same work on an
 
 from dataclasses import dataclass
 
+from models.demo.scenes import FRAMES, SQUARE, Frame
+
+Pool = tuple[str, Frame]  # a kind of scene in a frame
+
+# Scenes whose latents are kept in memory: in the square frame, and in each of the others.
+SCENES = {
+    "geometric": (9000, 1800),
+    "thing": (9000, 1800),
+    "count": (2800, 1000),
+    "pair": (4500, 1400),
+    "land": (3000, 1200),
+}
+POOLS: dict[Pool, int] = {
+    (kind, frame): other if frame != SQUARE else square
+    for kind, (square, other) in SCENES.items()
+    for frame in FRAMES
+}
+
 
 @dataclass(frozen=True, slots=True)
 class VaePhase:
@@ -23,40 +41,47 @@ class VaeRecipe:
     warmup: int = 50
     edges: float = 0.5  # weight of the gradient term: keeps corners sharp
     kl: float = 1e-3
-    pairs: float = 0.5
     tinted: float = 0.15  # share of pictures in colours off the palette, for other people's inputs
-    phases: tuple[VaePhase, ...] = (VaePhase(4200, 64, True),)
+    phases: tuple[VaePhase, ...] = (VaePhase(7600, 64, True),)
 
     @property
     def steps(self) -> int:
         return sum(phase.steps for phase in self.phases)
 
 
+# Shares of the kinds of scene, in the order of scenes.KINDS.
+SHAPES_ONLY = (1.0, 0.0, 0.0, 0.0, 0.0)
+SINGLES = (0.4, 0.6, 0.0, 0.0, 0.0)
+EVERYTHING = (0.16, 0.26, 0.16, 0.20, 0.22)
+
+
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """So many steps of a batch size, a share of them scenes of two things.
+    """So many steps of a batch size on a mix of scenes.
 
-    `explicit` is the share of captions that leave nothing out.
+    `square` is the share of steps in square frames; the rest is half wide, half tall, at two thirds
+    of the batch, which is as many pixels. `explicit` is the share of captions that leave nothing
+    out.
     """
 
     steps: int
-    batch: int
-    pairs: float
+    mix: tuple[float, ...]
+    square: float
     explicit: float
+    batch: int = 64
 
 
 @dataclass(frozen=True, slots=True)
 class UnetRecipe:
     seed: int = 12
-    singles: int = 24_000  # scenes of one thing whose latents are kept in memory
-    pairs: int = 8_000  # scenes of two things
     lr: float = 0.012  # of the matrices; AdamW takes a share of it
     warmup: int = 100
-    level: int = 2800  # the step at which the learning rate starts to fall
+    level: int = 3000  # the step at which the learning rate starts to fall
     ema: float = 0.999
     phases: tuple[Phase, ...] = (
-        Phase(1600, 64, 0.0, 0.5),
-        Phase(3000, 64, 0.35, 0.5),
+        Phase(800, SHAPES_ONLY, 1.0, 0.5),
+        Phase(1200, SINGLES, 0.7, 0.5),
+        Phase(5000, EVERYTHING, 0.6, 0.5),
     )
 
     @property

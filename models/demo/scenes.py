@@ -1,21 +1,29 @@
-"""The grammar of the demo model: scenes of flat shapes, their pictures and their captions.
+"""The grammar of the demo model: what a scene may hold, and scenes composed from a seed.
 
-Drawn with PIL alone and with `Random.random()` only, which gives the same numbers on every Python.
-Knows nothing of torch, of training or of how a picture is graded.
+Composed with `Random.random()` only, which gives the same numbers on every Python. Knows nothing
+of how a scene is drawn or described, of torch, of training or of how a picture is graded.
 """
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import TypeVar
 
-from PIL import Image, ImageDraw
-
-SIDE = 128  # pixels: the native size of the model
-OVERSAMPLE = 3
 HELD_OUT = 1_000_000_000  # training seeds lie below, grading seeds from here on
 
+Frame = tuple[int, int]  # width and height, pixels
+SIDE = 128
+SQUARE: Frame = (SIDE, SIDE)  # the native size of the model
+WIDE: Frame = (192, 128)
+TALL: Frame = (128, 192)
+FRAMES = (SQUARE, WIDE, TALL)
+
+GEOMETRIC = (
+    *("circle", "square", "triangle", "star", "heart"),
+    *("diamond", "ring", "cross", "crescent"),
+)
+THINGS = ("cat", "house", "tree", "fish", "car", "mushroom")
+SHAPES = (*GEOMETRIC, *THINGS)
 PALETTE: dict[str, tuple[int, int, int]] = {
     "red": (222, 36, 44),
     "orange": (248, 138, 26),
@@ -29,7 +37,7 @@ PALETTE: dict[str, tuple[int, int, int]] = {
     "black": (22, 22, 26),
 }
 SIZES: dict[str, float] = {"small": 40.0, "medium": 60.0, "large": 84.0}
-PAIR_DIAMETER = 46.0
+ONE_OF_SEVERAL = 46.0  # pixels: the diameter of each of two or three things
 MARGIN = 6.0  # pixels that stay free between an object and the edge of the picture
 PLACES: dict[str, tuple[int, int]] = {
     "in the center": (0, 0),
@@ -48,6 +56,15 @@ RELATIONS: dict[str, tuple[int, int]] = {
     "above": (0, -1),
     "below": (0, 1),
 }
+COUNTS = {2: "two", 3: "three"}
+LANDS = ("hills", "mountains", "sea")
+TIMES = ("by day", "at sunset", "at night")
+PROPS: dict[str, tuple[str, ...]] = {  # what may stand in a land
+    "hills": ("house", "tree", "balloon"),
+    "mountains": ("house", "tree", "balloon"),
+    "sea": ("boat", "balloon"),
+}
+KINDS = ("geometric", "thing", "count", "pair", "land")
 
 Point = tuple[float, float]
 T = TypeVar("T")
@@ -67,12 +84,28 @@ class Thing:
 
 
 @dataclass(frozen=True, slots=True)
+class Land:
+    """The ground of a landscape, its time of day, whether the sun or moon is up, and its outline.
+
+    `form` holds numbers 0..1 that the drawing turns into slopes and the place of the sun.
+    """
+
+    ground: str
+    time: str
+    light: bool
+    form: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Scene:
-    """A plain background and one thing, or two things in a relation (the first to the second)."""
+    """One thing, two or three alike, or two in a relation (the first to the second), on a plain
+    background; or a land with or without one thing in it, where `background` is empty."""
 
     background: str
     things: tuple[Thing, ...]
     relation: str | None = None
+    frame: Frame = SQUARE
+    land: Land | None = None
 
 
 def pick(rng: Random, options: Sequence[T], weights: Sequence[float] | None = None) -> T:
@@ -87,33 +120,79 @@ def pick(rng: Random, options: Sequence[T], weights: Sequence[float] | None = No
     return options[-1]
 
 
-# --- drawing scenes from a seed ---------------------------------------------------------------
+def compose(kind: str, rng: Random, frame: Frame = SQUARE) -> Scene:
+    """A scene of one of KINDS."""
+    if kind == "geometric":
+        return single(rng, GEOMETRIC, frame)
+    if kind == "thing":
+        return single(rng, THINGS, frame)
+    return {"count": several, "pair": pair, "land": landscape}[kind](rng, frame)
 
 
-def single(rng: Random) -> Scene:
+def single(rng: Random, shapes: Sequence[str] = SHAPES, frame: Frame = SQUARE) -> Scene:
     """One thing, medium and centred more often than not, never of its background's colour."""
     background, color = two_colors(rng)
     size = pick(rng, tuple(SIZES), (1.0, 1.4, 1.0))
     place = pick(rng, tuple(PLACES), (4.0,) + (1.0,) * 8)
-    return Scene(background, (put(rng, pick(rng, tuple(SHAPES)), color, size, place),))
+    diameter = SIZES[size] * jitter(rng, 1.0, 0.05)
+    where = anchor(place, diameter, frame)
+    thing = at(rng, where, pick(rng, shapes), color, diameter, size, place)
+    return Scene(background, (thing,), frame=frame)
 
 
-def pair(rng: Random) -> Scene:
+def pair(rng: Random, frame: Frame = SQUARE) -> Scene:
     """Two things of different shapes and of three different colours with the background."""
     background, first = two_colors(rng)
     second = pick(rng, [name for name in PALETTE if name not in (background, first)])
-    shape = pick(rng, tuple(SHAPES))
+    shape = pick(rng, SHAPES)
     other = pick(rng, [name for name in SHAPES if name != shape])
     relation = pick(rng, tuple(RELATIONS))
     dx, dy = RELATIONS[relation]
-    things = (beside(rng, shape, first, dx, dy), beside(rng, other, second, -dx, -dy))
-    return Scene(background, things, relation)
+    things = (
+        at(rng, spot(frame, dx / 4, dy / 4), shape, first, one_diameter(rng)),
+        at(rng, spot(frame, -dx / 4, -dy / 4), other, second, one_diameter(rng)),
+    )
+    return Scene(background, things, relation, frame)
 
 
-def scene(seed: int, pairs: float = 0.0) -> Scene:
-    """The scene of a seed; `pairs` is the share of scenes with two things, 0..1."""
+def several(rng: Random, frame: Frame = SQUARE) -> Scene:
+    """Two or three things alike: in a row or column, or three in a square frame as a triangle."""
+    background, color = two_colors(rng)
+    shape, count, upright = pick(rng, SHAPES), pick(rng, tuple(COUNTS)), rng.random() < 0.5
+    places = arrangement(count, frame, upright=upright)
+    diameter = one_diameter(rng)
+    things = tuple(at(rng, spot(frame, *place), shape, color, diameter) for place in places)
+    return Scene(background, things, frame=frame)
+
+
+def arrangement(count: int, frame: Frame, *, upright: bool) -> list[Point]:
+    """Where so many things stand, as shares of the frame from its middle."""
+    if frame == SQUARE and count == 3:
+        return [(0, -0.23), (-0.24, 0.23), (0.24, 0.23)]
+    steps = [(index - (count - 1) / 2) / count for index in range(count)]
+    stands = upright if frame == SQUARE else frame == TALL
+    return [(0, step) if stands else (step, 0) for step in steps]
+
+
+def landscape(rng: Random, frame: Frame = SQUARE) -> Scene:
+    """A land at a time of day; half of them have a thing in them."""
+    ground, time = pick(rng, LANDS), pick(rng, TIMES)
+    land = Land(ground, time, rng.random() < 0.7, tuple(rng.random() for _ in range(6)))
+    if rng.random() < 0.5:
+        return Scene("", (), frame=frame, land=land)
+    shape = pick(rng, PROPS[ground])
+    color = pick(rng, ("red", "orange", "yellow", "purple", "pink", "white"))
+    x = (-0.22, 0.22)[land.form[0] < 0.5]  # the sun is on the other side
+    y = -0.2 if shape == "balloon" else 0.16
+    thing = at(rng, spot(frame, x, y), shape, color, jitter(rng, 38.0, 2.0))
+    return Scene("", (thing,), frame=frame, land=land)
+
+
+def scene(seed: int) -> Scene:
+    """The scene of a seed: any kind, any frame."""
     rng = Random(seed)
-    return pair(rng) if rng.random() < pairs else single(rng)
+    kind = pick(rng, KINDS, (2.5, 3.0, 1.5, 2.0, 2.5))
+    return compose(kind, rng, pick(rng, FRAMES, (2, 1, 1)))
 
 
 def two_colors(rng: Random) -> tuple[str, str]:
@@ -121,130 +200,37 @@ def two_colors(rng: Random) -> tuple[str, str]:
     return background, pick(rng, [name for name in PALETTE if name != background])
 
 
-def put(rng: Random, shape: str, color: str, size: str, place: str) -> Thing:
-    """A thing at a named place, with a little jitter so that seeds differ."""
-    diameter = SIZES[size] * jitter(rng, 1.0, 0.05)
-    x, y = anchor(place, diameter)
-    return Thing(shape, color, size, place, jitter(rng, x, 3.0), jitter(rng, y, 3.0), diameter)
+def at(
+    rng: Random,
+    where: Point,
+    shape: str,
+    color: str,
+    diameter: float,
+    size: str = "medium",
+    place: str = "",
+) -> Thing:
+    """A thing near a point, with a little jitter so that seeds differ."""
+    x, y = (jitter(rng, middle, 3.0) for middle in where)
+    return Thing(shape, color, size, place, x, y, diameter)
 
 
-def beside(rng: Random, shape: str, color: str, dx: int, dy: int) -> Thing:
-    """A thing of a pair, half the picture away from the other one."""
-    x, y = SIDE / 2 + dx * SIDE / 4, SIDE / 2 + dy * SIDE / 4
-    diameter = PAIR_DIAMETER * jitter(rng, 1.0, 0.05)
-    return Thing(shape, color, "medium", "", jitter(rng, x, 3.0), jitter(rng, y, 3.0), diameter)
+def one_diameter(rng: Random) -> float:
+    return ONE_OF_SEVERAL * jitter(rng, 1.0, 0.05)
 
 
-def anchor(place: str, diameter: float) -> Point:
+def spot(frame: Frame, x: float, y: float) -> Point:
+    """The point so many widths and heights away from the middle of the frame."""
+    return frame[0] * (0.5 + x), frame[1] * (0.5 + y)
+
+
+def anchor(place: str, diameter: float, frame: Frame = SQUARE) -> Point:
     """Where the centre of a thing of this diameter lies at a place, pixels."""
-    reach = SIDE / 2 - MARGIN - diameter / 2
-    dx, dy = PLACES[place]
-    return SIDE / 2 + dx * reach, SIDE / 2 + dy * reach
+    x, y = (
+        side / 2 + way * (side / 2 - MARGIN - diameter / 2)
+        for side, way in zip(frame, PLACES[place], strict=True)
+    )
+    return x, y
 
 
 def jitter(rng: Random, value: float, spread: float) -> float:
     return value + (2 * rng.random() - 1) * spread
-
-
-# --- pictures ---------------------------------------------------------------------------------
-
-
-def draw(scene: Scene) -> Image.Image:
-    """The picture of a scene: RGB, SIDE x SIDE, edges smoothed by box reduction."""
-    side = SIDE * OVERSAMPLE
-    image = Image.new("RGB", (side, side), PALETTE[scene.background])
-    for thing in scene.things:
-        stencil = Image.new("1", (side, side))
-        stamp(stencil, thing.shape, thing.x, thing.y, thing.diameter)
-        image.paste(PALETTE[thing.color], (0, 0, side, side), stencil)
-    return image.reduce(OVERSAMPLE)
-
-
-def silhouette(shape: str, diameter: float = 84.0) -> Image.Image:
-    """A shape alone in the middle, 8-bit: 255 inside, 0 outside."""
-    side = SIDE * OVERSAMPLE
-    stencil = Image.new("1", (side, side))
-    stamp(stencil, shape, SIDE / 2, SIDE / 2, diameter)
-    return stencil.convert("L").reduce(OVERSAMPLE)
-
-
-def stamp(stencil: Image.Image, shape: str, x: float, y: float, diameter: float) -> None:
-    """Fills outlines (of which later ones are holes) whose larger side is `diameter` pixels."""
-    pen = ImageDraw.Draw(stencil)
-    scale = diameter / 2 * OVERSAMPLE
-    for fill, outline in zip((1, 0), SHAPES[shape](), strict=False):
-        corners = [(x * OVERSAMPLE + u * scale, y * OVERSAMPLE + v * scale) for u, v in outline]
-        pen.polygon(corners, fill=fill)
-
-
-# Outlines live in the square -1..1, y downwards; a second outline is cut out of the first.
-
-
-def round_outline(radius: float = 1.0, x: float = 0.0, y: float = 0.0) -> list[Point]:
-    angles = [math.tau * step / 96 for step in range(96)]
-    return [(x + radius * math.cos(a), y + radius * math.sin(a)) for a in angles]
-
-
-def circle() -> list[list[Point]]:
-    return [round_outline()]
-
-
-def ring() -> list[list[Point]]:
-    return [round_outline(), round_outline(0.52)]
-
-
-def square() -> list[list[Point]]:
-    return [[(-1, -1), (1, -1), (1, 1), (-1, 1)]]
-
-
-def triangle() -> list[list[Point]]:
-    return [[(0, -0.9), (1, 0.85), (-1, 0.85)]]
-
-
-def diamond() -> list[list[Point]]:
-    return [[(0, -1), (0.72, 0), (0, 1), (-0.72, 0)]]
-
-
-def cross() -> list[list[Point]]:
-    arm = 0.34
-    quarter = [(arm, -1.0), (arm, -arm), (1.0, -arm)]
-    points: list[Point] = []
-    for _ in range(4):
-        points += quarter
-        quarter = [(-v, u) for u, v in quarter]
-    return [points]
-
-
-def star() -> list[list[Point]]:
-    points: list[Point] = []
-    for step in range(10):
-        radius, angle = (1.05 if step % 2 == 0 else 0.46), math.tau * step / 10
-        points.append((radius * math.sin(angle), 0.1 - radius * math.cos(angle)))
-    return [points]
-
-
-def heart() -> list[list[Point]]:
-    points: list[Point] = []
-    for step in range(96):
-        a = math.tau * step / 96
-        x = 16 * math.sin(a) ** 3
-        y = 13 * math.cos(a) - 5 * math.cos(2 * a) - 2 * math.cos(3 * a) - math.cos(4 * a)
-        points.append((x / 16, (-y - 2.5) / 15.3))
-    return [points]
-
-
-def crescent() -> list[list[Point]]:
-    return [round_outline(1.0, 0.13), round_outline(0.8, 0.63, -0.15)]
-
-
-SHAPES: dict[str, Callable[[], list[list[Point]]]] = {
-    "circle": circle,
-    "square": square,
-    "triangle": triangle,
-    "star": star,
-    "heart": heart,
-    "diamond": diamond,
-    "ring": ring,
-    "cross": cross,
-    "crescent": crescent,
-}

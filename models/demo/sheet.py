@@ -5,44 +5,83 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from models.demo.painter import Painter
-from models.demo.scenes import SIDE
+from models.demo.scenes import SQUARE, TALL, WIDE, Frame
 
-LABEL, GAP, COLUMNS = 26, 8, 6
+LABEL, GAP = 26, 8
 PAPER, INK = (255, 255, 255), (40, 40, 40)
-PROMPTS = (
-    "a red circle on a blue background",
-    "a yellow star on a black background",
-    "a pink heart on a white background",
-    "a green triangle on a yellow background",
-    "a white crescent on a purple background",
-    "an orange ring on a teal background",
-    "a large black cross on a pink background",
-    "a small white diamond in the top right on a blue background",
-    "a purple square on the left on an orange background",
-    "a large yellow crescent on a blue background",
-    "a small red heart at the bottom on a white background",
-    "a large teal star on a black background",
-    "a white circle at the top on a green background",
-    "a blue diamond on a yellow background",
-    "a red cross on a white background",
-    "a red circle to the left of a yellow square on a black background",
-    "a white star above a pink heart on a purple background",
-    "a green circle to the right of an orange triangle on a white background",
+ROWS: tuple[tuple[Frame, tuple[str, ...]], ...] = (
+    (
+        SQUARE,
+        (
+            "a red circle on a blue background",
+            "a yellow star on a black background",
+            "a pink heart on a white background",
+            "an orange ring on a teal background",
+            "a large black cross on a pink background",
+            "a small white diamond in the top right on a blue background",
+        ),
+    ),
+    (
+        SQUARE,
+        (
+            "a black cat on an orange background",
+            "a red house on a white background",
+            "a green tree on a yellow background",
+            "a large teal fish on a purple background",
+            "a yellow car at the bottom on a blue background",
+            "a red mushroom on a teal background",
+        ),
+    ),
+    (
+        SQUARE,
+        (
+            "two white cats on a purple background",
+            "three yellow stars on a blue background",
+            "three green trees on a white background",
+            "a red house to the left of a green tree on a teal background",
+            "a white crescent above a black cat on a purple background",
+            "a blue fish below an orange fish on a white background",
+        ),
+    ),
+    (
+        WIDE,
+        (
+            "a red house on hills by day with the sun",
+            "mountains at sunset with the sun",
+            "a white boat on the sea at night with the moon",
+            "an orange balloon above mountains by day",
+        ),
+    ),
+    (
+        TALL,
+        (
+            "a pink balloon above the sea at sunset with the sun",
+            "mountains at night with the moon",
+            "a yellow tree on hills at sunset",
+            "three red hearts on a pink background",
+            "a large green tree at the bottom on a white background",
+            "a yellow crescent above a white house on a black background",
+        ),
+    ),
 )
 
 
-def sheet(painter: Painter, path: Path, prompts: tuple[str, ...] = PROMPTS) -> None:
-    """Writes the prompts' pictures with the prompts below them, COLUMNS to a row."""
-    pictures = painter.paint(prompts, range(len(prompts)))
-    rows = -(-len(prompts) // COLUMNS)
-    width, height = SIDE + GAP, SIDE + LABEL + GAP
-    page = Image.new("RGB", (COLUMNS * width + GAP, rows * height + GAP), PAPER)
-    pen = ImageDraw.Draw(page)
-    for index, (prompt, picture) in enumerate(zip(prompts, pictures, strict=True)):
-        x, y = GAP + index % COLUMNS * width, GAP + index // COLUMNS * height
-        page.paste(Image.fromarray(picture), (x, y))
-        pen.multiline_text((x, y + SIDE + 1), fold(prompt), fill=INK, font_size=9, spacing=1)
-    page.quantize(128).save(path, optimize=True)
+def sheet(painter: Painter, path: Path) -> None:
+    """Writes the pictures of ROWS with their prompts below them."""
+    width = max(len(prompts) * (frame[0] + GAP) for frame, prompts in ROWS) + GAP
+    height = sum(frame[1] + LABEL + GAP for frame, _ in ROWS) + GAP
+    page = Image.new("RGB", (width, height), PAPER)
+    pen, y = ImageDraw.Draw(page), GAP
+    for number, (frame, prompts) in enumerate(ROWS):
+        seeds = [100 * number + index for index in range(len(prompts))]
+        pictures = painter.paint(prompts, seeds, frame=frame)
+        for index, (prompt, picture) in enumerate(zip(prompts, pictures, strict=True)):
+            x = GAP + index * (frame[0] + GAP)
+            page.paste(Image.fromarray(picture), (x, y))
+            label = fold(prompt, frame[0] // 5 + 3)
+            pen.multiline_text((x, y + frame[1] + 1), label, fill=INK, font_size=9, spacing=1)
+        y += frame[1] + LABEL + GAP
+    page.quantize(200).save(path, optimize=True)
 
 
 def fold(prompt: str, width: int = 28) -> str:

@@ -35,7 +35,7 @@ def train_vae(recipe: VaeRecipe, folder: Path, device: torch.device, *, resume: 
 
 
 def train_unet(recipe: UnetRecipe, folder: Path, device: torch.device, *, resume: bool) -> None:
-    latents = cached(folder / "latents.pt", on(device, trained_vae(folder)), recipe, device)
+    latents = cached(folder / "latents.pt", on(device, trained_vae(folder)), device)
     denoiser = on(device, Denoiser(recipe.seed))
     loss = unet_loss(denoiser, recipe, latents, device)
     movers = optimizers(denoiser, recipe.lr)

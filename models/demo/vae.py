@@ -16,8 +16,9 @@ from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 
+from models.demo.drawing import draw
 from models.demo.recipe import VaePhase, VaeRecipe
-from models.demo.scenes import SIDE, Scene, draw, scene
+from models.demo.scenes import SIDE, Scene, scene
 
 SHAPE: dict[str, Any] = {
     "down_block_types": ("DownEncoderBlock2D",) * 4,
@@ -110,7 +111,7 @@ def vae_batch(recipe: VaeRecipe, step: int) -> Tensor:
     rng = Random(recipe.seed * 1_000_003 + step)
     crop = vae_phase(recipe, step).crop
     first = step * recipe.batch
-    scenes = [scene(seed, recipe.pairs) for seed in range(first, first + recipe.batch)]
+    scenes = [scene(seed) for seed in range(first, first + recipe.batch)]
     return torch.stack([tint(recipe, rng, cut(rng, spec, crop)) for spec in scenes])
 
 
@@ -124,14 +125,24 @@ def vae_phase(recipe: VaeRecipe, step: int) -> VaePhase:
 
 def cut(rng: Random, spec: Scene, crop: int) -> Tensor:
     """A square of the picture around its first thing, since flat parts teach little."""
-    thing = spec.things[0]
-    corner: list[int] = []
-    for middle in (thing.x, thing.y):
-        wanted = middle + (rng.random() - 0.5) * thing.diameter - crop / 2
-        corner.append(int(min(max(wanted, 0), SIDE - crop)))
-    x, y = corner
+    x, y = (
+        int(min(max(at, 0), side - crop))
+        for at, side in zip(wanted(rng, spec, crop), spec.frame, strict=True)
+    )
     pixels = np.asarray(draw(spec).crop((x, y, x + crop, y + crop)), dtype=np.float32)
     return torch.from_numpy(pixels / 127.5 - 1).permute(2, 0, 1)
+
+
+def wanted(rng: Random, spec: Scene, crop: int) -> tuple[float, float]:
+    """A corner of the square: near the first thing, or anywhere in a land without one."""
+    if not spec.things:
+        x, y = (rng.random() * (side - crop) for side in spec.frame)
+        return x, y
+    thing = spec.things[0]
+    x, y = (
+        middle + (rng.random() - 0.5) * thing.diameter - crop / 2 for middle in (thing.x, thing.y)
+    )
+    return x, y
 
 
 def tint(recipe: VaeRecipe, rng: Random, picture: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from models.demo.captions import caption, full_caption, plain_caption, words
+from models.demo.drawing import draw, silhouette
 from models.demo.measures import (
     Pixels,
     look,
@@ -14,23 +15,36 @@ from models.demo.measures import (
     middle,
     most_common_color,
     nearest_colors,
+    pieces,
     share_of,
+    tally,
+    view_of,
 )
 from models.demo.scenes import (
+    FRAMES,
+    GEOMETRIC,
     HELD_OUT,
+    KINDS,
+    LANDS,
     MARGIN,
     PALETTE,
     PLACES,
     SHAPES,
     SIDE,
     SIZES,
+    THINGS,
+    TIMES,
+    WIDE,
+    Frame,
+    Land,
     Scene,
     Thing,
     anchor,
-    draw,
+    compose,
+    landscape,
     pair,
     scene,
-    silhouette,
+    several,
     single,
 )
 from models.demo.vocabulary import new_vocabulary, split
@@ -56,17 +70,54 @@ def test_a_seed_is_a_scene_and_a_picture() -> None:
 def test_scenes_are_the_same_on_every_python() -> None:
     things = single(Random(0)).things + pair(Random(0)).things
     assert [(thing.color, thing.size, thing.place, thing.shape) for thing in things] == [
-        ("purple", "medium", "in the center", "heart"),
-        ("purple", "medium", "", "triangle"),
-        ("green", "medium", "", "diamond"),
+        ("purple", "medium", "in the center", "ring"),
+        ("purple", "medium", "", "star"),
+        ("green", "medium", "", "crescent"),
     ]
 
 
-def test_drawn_originals_score_full_marks() -> None:
-    for index in range(100):
-        asked = single(Random(HELD_OUT + index))
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("frame", FRAMES)
+def test_a_kind_of_scene_is_what_it_says_and_fills_its_frame(kind: str, frame: Frame) -> None:
+    for index in range(50):
+        drawn = compose(kind, Random(index), frame)
+        assert drawn.frame == draw(drawn).size == frame
+        shapes = {thing.shape for thing in drawn.things}
+        assert (drawn.land is not None) == (kind == "land")
+        assert (drawn.relation is not None) == (kind == "pair")
+        assert len(drawn.things) in {"pair": (2,), "count": (2, 3), "land": (0, 1)}.get(kind, (1,))
+        if kind in ("geometric", "thing"):
+            assert shapes <= set(GEOMETRIC if kind == "geometric" else THINGS)
+
+
+@pytest.mark.parametrize("frame", FRAMES)
+def test_drawn_originals_score_full_marks(frame: Frame) -> None:
+    for index in range(60):
+        asked = single(Random(HELD_OUT + index), SHAPES, frame)
         marks = mark(look(pixels(asked)), asked)
         assert all(getattr(marks, name) for name in ALL), asked
+
+
+@pytest.mark.parametrize("frame", FRAMES)
+def test_drawn_originals_are_counted_and_their_lands_told(frame: Frame) -> None:
+    for index in range(60):
+        asked = several(Random(HELD_OUT + index), frame)
+        seen = tally(pixels(asked))
+        assert seen == (asked.background, asked.things[0].color, len(asked.things))
+        asked = landscape(Random(HELD_OUT + index), frame)
+        assert asked.land is not None
+        assert view_of(pixels(asked)) == (asked.land.ground, asked.land.time)
+
+
+def test_pieces_are_counted_by_connection_and_specks_are_not() -> None:
+    mask = np.zeros((60, 60), bool)
+    mask[5:25, 5:25] = mask[30:50, 30:50] = True
+    mask[10:15, 10:15] = False
+    assert pieces(mask) == 2
+    mask[25:30, 20:35] = mask[20:50, 20:22] = True
+    assert pieces(mask) == 1
+    mask[55, 55] = True
+    assert pieces(mask) == 1
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -95,9 +146,11 @@ def test_a_plain_or_noisy_picture_shows_nothing_asked_for() -> None:
     assert not mark(look(noise), asked).shape
 
 
-def test_every_object_keeps_clear_of_the_edge() -> None:
-    for index in range(200):
-        for drawn in (single(Random(index)), pair(Random(index))):
+@pytest.mark.parametrize("frame", FRAMES)
+def test_every_object_keeps_clear_of_the_edge(frame: Frame) -> None:
+    for index in range(60):
+        for make in (single, pair, several):
+            drawn = make(Random(index), frame=frame)
             names = nearest_colors(pixels(drawn))
             edge = np.concatenate((names[0], names[-1], names[:, 0], names[:, -1]))
             assert (edge == list(PALETTE).index(drawn.background)).all()
@@ -125,11 +178,25 @@ def test_silhouettes_differ() -> None:
             assert one == other or overlap < 0.87, (one, other)
 
 
-def test_grading_scenes_were_never_trained_on() -> None:
-    from models.demo.recipe import UnetRecipe, VaeRecipe
+def test_lands_differ_by_ground_and_by_time() -> None:
+    looks = {
+        (ground, time): pixels(Scene("", (), land=Land(ground, time, False, (0.5,) * 6)))
+        for ground in LANDS
+        for time in TIMES
+    }
+    for one, picture in looks.items():
+        assert view_of(picture) == one
+        for other, its in looks.items():
+            far = np.abs(picture.astype(int) - its).mean()
+            assert one == other or far > 5, (one, other)
 
-    trained, pictures = UnetRecipe(), VaeRecipe()
-    assert trained.singles + trained.pairs < HELD_OUT
+
+def test_grading_scenes_were_never_trained_on() -> None:
+    from models.demo.recipe import POOLS, VaeRecipe
+
+    pictures = VaeRecipe()
+    assert max(POOLS.values()) <= 1_000_000
+    assert len(POOLS) * 1_000_000 < HELD_OUT
     assert pictures.steps * pictures.batch < HELD_OUT
 
 
@@ -150,10 +217,26 @@ def test_the_caption_of_a_pair_names_both_in_order() -> None:
     )
 
 
+def test_alike_things_are_counted_in_words() -> None:
+    three = (Thing("cross", "red", "medium", "", 0, 0, 0),) * 3
+    assert full_caption(Scene("white", three)) == "three red crosses on a white background"
+    two = (Thing("fish", "blue", "medium", "", 0, 0, 0),) * 2
+    assert full_caption(Scene("pink", two)) == "two blue fish on a pink background"
+
+
+def test_the_caption_of_a_land_names_the_time_the_light_and_the_thing() -> None:
+    sea, hills = (Land(ground, "at night", True, (0.0,) * 6) for ground in ("sea", "hills"))
+    boat = Thing("boat", "orange", "medium", "", 0, 0, 0)
+    assert full_caption(Scene("", (), land=hills)) == "hills at night with the moon"
+    assert full_caption(Scene("", (boat,), land=sea)) == (
+        "an orange boat on the sea at night with the moon"
+    )
+
+
 def test_training_captions_use_known_words_and_never_lie() -> None:
     known, rng = set(words()), Random(3)
-    for index in range(2000):
-        drawn = scene(index, pairs=0.3)
+    for index in range(3000):
+        drawn = scene(index)
         said = caption(drawn, rng).replace(",", "").split()
         assert set(said) <= known
         assert len(said) <= 20
@@ -161,6 +244,11 @@ def test_training_captions_use_known_words_and_never_lie() -> None:
         assert {word for word in said if word in PALETTE} <= allowed
         shapes = {thing.shape for thing in drawn.things}
         assert {word for word in said if word in SHAPES} <= shapes
+        if drawn.land is None:
+            assert not {"sea", "hills", "mountains", "night", "sun", "moon"} & set(said)
+        else:
+            assert {word for word in said if word in LANDS} <= {drawn.land.ground}
+            assert {"day", "sunset", "night"} & set(said) <= {drawn.land.time.split()[-1]}
 
 
 def test_some_captions_are_empty_and_some_a_single_word() -> None:
@@ -168,6 +256,11 @@ def test_some_captions_are_empty_and_some_a_single_word() -> None:
     lengths = [len(caption(single(Random(index)), rng).split()) for index in range(2000)]
     assert 0.07 < lengths.count(0) / 2000 < 0.13
     assert 0.05 < lengths.count(1) / 2000 < 0.13
+
+
+def test_a_place_lies_further_out_in_a_wide_frame() -> None:
+    assert anchor("on the left", 40, WIDE) == (anchor("on the left", 40)[0], WIDE[1] / 2)
+    assert anchor("on the right", 40, WIDE)[0] == anchor("on the right", 40)[0] + WIDE[0] - SIDE
 
 
 def test_every_word_is_one_token_and_no_word_is_unknown() -> None:

@@ -14,7 +14,7 @@ from models.checkpoint import Checkpoint
 from models.contract import AnyEvent, Finished, Image, Job, ModelSpec, Task
 from models.demo.captions import full_caption, plain_caption
 from models.demo.measures import Marks, look, mark, middle, share_of
-from models.demo.scenes import HELD_OUT, PALETTE, SIDE, Scene, single
+from models.demo.scenes import GEOMETRIC, HELD_OUT, PALETTE, SIDE, Scene, single
 from models.families import sd
 from models.studio import Studio
 
@@ -62,7 +62,7 @@ def paint(
 
 
 def scenes(count: int) -> list[Scene]:
-    return [single(Random(HELD_OUT + number)) for number in range(count)]
+    return [single(Random(HELD_OUT + number), GEOMETRIC) for number in range(count)]
 
 
 def right(model: Checkpoint, asked: Sequence[Scene], guidance: float) -> list[Marks]:
