@@ -11,7 +11,7 @@ else
 PIP := $(BIN)/python -m pip install --quiet
 endif
 
-.PHONY: install serve test test-long test-gpu lint bench clean
+.PHONY: install serve test test-long test-gpu lint bench train grade clean
 
 $(BIN)/python:
 	$(if $(UV),$(UV) venv --quiet --python $(PYTHON) $(VENV),$(PYTHON) -m venv $(VENV))
@@ -48,6 +48,14 @@ lint: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m bench.first_light $(ARGS)
+
+# The shipped model from nothing to its gate (hours on one CPU core; ARGS="--device cuda" on a GPU).
+train: install
+	$(BIN)/python -m models.demo.train --out out/train $(ARGS)
+
+# The table of any checkpoint: make grade ARGS=DIR
+grade: install
+	$(BIN)/python -m models.demo.grade $(or $(ARGS),models/demo/sketch)
 
 clean:
 	rm -rf $(VENV)
