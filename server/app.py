@@ -4,7 +4,8 @@ Nobody below sees the configuration as a whole. Decides nothing about requests.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -16,17 +17,20 @@ from models import launch
 from server import gate, ops, web
 from server.backlog import Backlog
 from server.catalog import Catalog
+from server.chooser import API_KEYS, API_PATHS, Chooser
 from server.config import Config
 from server.dialects import aimo
 from server.dispatch import Dispatch
 from server.engine import LocalEngine
+from server.front import Front
 from server.gate import Guard, Journal
 from server.ops import Readiness
 from server.pictures import DecodeLimits, Decoders
 from server.service import Service
 from server.stock import missing, worker_spec
+from server.uploads import Uploads
 
-AIMO_PATHS = ("/aimo/api/v1", "/api/v1")
+BASES = {"aimo": "/api/v1", "venice": "/api/v1", "depicta": "/v1", "openai": "/v1"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,14 +120,30 @@ def build(
         redirect_slashes=False,
     )
     app.include_router(ops.build(parts.readiness))
-    for path in AIMO_PATHS:
-        app.mount(path, aimo.build(parts.service, parts.config.limits))
+    for path, dialect in dialects(parts).items():
+        app.mount(path, dialect)
     web.install(app, web.plain)
     server = parts.config.server
     public = urlsplit(server.public_url).hostname
     hosts = [*server.allowed_hosts, server.host, *([public] if public else [])]
     origins = server.allowed_origins
     return Journal(Guard(gate.cors(app, origins), hosts=hosts, origins=origins))
+
+
+def dialects(parts: Parts) -> Mapping[str, ASGIApp]:
+    """The application under each path: each dialect under its own name, and where its service has
+    it, which two of them may share."""
+    limits = parts.config.limits
+    front = Front(
+        painter=parts.service,
+        catalog=parts.service.catalog,
+        limits=limits,
+        uploads=Uploads(limits.image_bytes),
+        started=int(time.time()),
+    )
+    spoken: dict[str, ASGIApp] = {"aimo": aimo.build(front)}
+    own = {f"/{name}{BASES[name]}": app for name, app in spoken.items()}
+    return own | {"/api/v1": Chooser(spoken, API_PATHS, API_KEYS, limits.body_bytes)}
 
 
 def _lifespan(

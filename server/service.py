@@ -10,9 +10,9 @@ import logging
 import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from models.contract import Cancelled, Failed, Fault, Finished, Image, Step
 from server.catalog import Catalog, Size
@@ -90,12 +90,47 @@ class Result:
     notices: tuple[Notice, ...]
     seconds: Mapping[str, float]  # "queue", "paint" (of the slowest image), "total"
 
+    def or_refusal(self) -> "Result":
+        """Itself, if any image was painted.
+
+        Raises:
+            Refusal: all are missed; then the error of the first of them is the answer.
+        """
+        if not self.painted:
+            raise self.missed[0].refusal
+        return self
+
 
 Update: TypeAlias = Admitted | Progress | Painted | Missed | Result
 
 
+class Painter(Protocol):
+    """What every dialect talks to: the service, or what a test has in its place."""
+
+    def expect(self, model: str, canvases: int) -> None:
+        """Raises Refusal if a request for so many images could not be admitted now."""
+        ...
+
+    def paint(self, draft: Draft) -> AbstractAsyncContextManager[AsyncIterator[Update]]:
+        """Raises Refusal on entering; leaving the block early cancels what is unfinished."""
+        ...
+
+
+async def outcome(painter: Painter, draft: Draft) -> Result:
+    """What becomes of a draft in the end.
+
+    Raises:
+        Refusal: it was not admitted, or none of its images could be painted.
+    """
+    async with painter.paint(draft) as updates:
+        async for update in updates:
+            if isinstance(update, Result):
+                return update.or_refusal()
+    raise InternalError("the request ended without a result")
+
+
 class Service:
-    """What every dialect talks to."""
+    """The painter that there is."""
 
     def __init__(
         self,

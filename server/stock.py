@@ -13,10 +13,10 @@ import msgspec
 
 from models.contract import LoraSpec, ModelSpec, WorkerSpec
 from server.mistakes import ConfigError
-from server.shelf import checkpoints, name_of
 from server.single import recognised
 from server.tables import DEMO, HUB, Config, ModelTable
 from server.traits import INDEX, of_file, traits
+from server.trees import checkpoints, name_of
 
 Tree: TypeAlias = dict[str, Any]
 Origins: TypeAlias = MutableMapping[str, list[Path]]  # the file that each entry of a list is from

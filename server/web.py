@@ -44,6 +44,7 @@ MESSAGE_BYTES = 500  # of a public message, as ASCII JSON; the body around it st
 ECHO_CHARS = 50  # of what a client sent
 HEADER_BYTES = 2048
 WARNINGS = "X-Limner-Warnings"
+READ = "limner.body"  # where a scope keeps a body that was read ahead of its dialect
 
 BODY_SECONDS = 10  # a body has these to arrive, and one more for every BODY_RATE bytes of it
 BODY_RATE = 65536
@@ -80,6 +81,15 @@ def _expect_json(request: Request) -> None:
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if kind != "application/json" and not re.fullmatch(r"application/[\w.-]+\+json", kind):
         raise UnsupportedMedia("Content-Type must be application/json")
+    expect_identity(request)
+
+
+def expect_identity(request: Request) -> None:
+    """Refuse a compressed body.
+
+    Raises:
+        UnsupportedMedia.
+    """
     if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
         raise UnsupportedMedia("Content-Encoding is not supported; send the body as it is")
 
@@ -91,6 +101,8 @@ async def body(request: Request, limit: int) -> bytearray:
         TooLarge: at once if Content-Length says so.
         TooSlow: it trickles in.
     """
+    if (read_before := request.scope.get(READ)) is not None:
+        return read_before
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and (len(declared) > 18 or int(declared) > limit):
         raise _too_large(limit)

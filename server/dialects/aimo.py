@@ -1,24 +1,24 @@
-"""The AIMO dialect: `POST /image/generate` and `/image/edit`; JSON in, JSON, a file or events out.
+"""The AIMO dialect: `POST /image/generate` and `/image/edit`, JSON in; JSON, a file, events out.
 
 Shapes → `Draft`, updates → answers. Knows nothing of other dialects, nor of how pictures are made.
 """
 
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol, TypeAlias
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeAlias
 
 from fastapi import FastAPI
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from server import fields, inline, web
 from server.delivery import Conversation, EventStream, JsonAnswer, left, unless_gone
 from server.dialects.aimo_shapes import Answer, Edit, Error, Generate, ImageSource
-from server.errors import BadRequest, InternalError, Refusal
+from server.errors import BadRequest, Refusal
+from server.front import Front
 from server.intake import Draft, Notice
 from server.pictures import Picture
-from server.service import Admitted, Missed, Painted, Progress, Result, Update
-from server.tables import LimitsTable
+from server.service import Admitted, Missed, Painted, Painter, Progress, Result, outcome
+from server.uploads import Uploads
 
 UNKNOWN_NAMED = 20  # unknown keys that are named one by one
 
@@ -33,19 +33,7 @@ NOT_YET = {
 OURS = {"guidance": "guide_scale", "embed_metadata": "embed_exif_metadata"}
 
 
-class Service(Protocol):
-    """What a dialect needs of `server.service`."""
-
-    def expect(self, model: str, canvases: int) -> None:
-        """Raises Refusal if a request for so many images could not be admitted now."""
-        ...
-
-    def paint(self, draft: Draft) -> AbstractAsyncContextManager[AsyncIterator[Update]]:
-        """Raises Refusal on entering; leaving the block early cancels what is unfinished."""
-        ...
-
-
-async def to_draft(shape: Generate, limits: LimitsTable) -> Draft:
+async def to_draft(shape: Generate, uploads: Uploads) -> Draft:
     """What the client meant.
 
     Raises:
@@ -72,8 +60,8 @@ async def to_draft(shape: Generate, limits: LimitsTable) -> Draft:
         style=shape.style,
         style_preset=shape.style_preset,
         lora_strength=shape.lora_strength,
-        images=await _images(edit, limits),
-        mask=await _bytes(edit.mask, "mask", limits) if edit and edit.mask else None,
+        images=await _images(edit, uploads),
+        mask=await _bytes(edit.mask, "mask", uploads) if edit and edit.mask else None,
         output_format=shape.output_format or "png",
         embed_metadata=bool(shape.embed_exif_metadata),
         preview=bool(shape.stream),
@@ -93,22 +81,17 @@ def _expect_coherent(shape: Generate) -> None:
         raise BadRequest("output_type: file is not possible with stream", param="output_type")
 
 
-async def _images(edit: Edit | None, limits: LimitsTable) -> tuple[bytes, ...]:
+async def _images(edit: Edit | None, uploads: Uploads) -> tuple[bytes, ...]:
     sources = edit.images if edit else ()
-    return tuple([await _bytes(source, f"images[{i}]", limits) for i, source in enumerate(sources)])
+    return tuple([await _bytes(each, f"images[{i}]", uploads) for i, each in enumerate(sources)])
 
 
-async def _bytes(source: ImageSource, where: str, limits: LimitsTable) -> bytes:
+async def _bytes(source: ImageSource, where: str, uploads: Uploads) -> bytes:
     match source.b64, source.url:
         case str(text), None:
-            return await inline.decode(text, limits.image_bytes, f"{where}.b64")
-        case None, str(text) if text[:5].lower() == "data:":
-            return await inline.decode(text, limits.image_bytes, f"{where}.url")
-        case None, str():
-            raise BadRequest(
-                f"{where}.url: URLs are not supported yet; send the image as base64 in b64",
-                param=f"{where}.url",
-            )
+            return await uploads.base64(text, f"{where}.b64")
+        case None, str(text):
+            return await uploads.url(text, f"{where}.url")
         case _:
             raise BadRequest(f"{where}: exactly one of b64 and url is required", param=where)
 
@@ -150,13 +133,7 @@ def error_document(refusal: Refusal) -> Document:
 
 
 def render(result: Result) -> Document:
-    """The whole answer. Some of n missed: `failed`, with the error of the first of them.
-
-    Raises:
-        Refusal: all are missed; then their error is the answer.
-    """
-    if not result.painted:
-        raise result.missed[0].refusal
+    """The whole answer. Some of n missed: `failed`, with the error of the first of them."""
     document: Document = {
         "id": result.id,
         "created": result.created,
@@ -229,36 +206,21 @@ def _finished(painted: Painted) -> Document:
 # -- Answering ------------------------------------------------------------------------------------
 
 
-async def outcome(service: Service, draft: Draft) -> Result:
-    """What becomes of a draft in the end.
-
-    Raises:
-        Refusal: it was not admitted.
-    """
-    async with service.paint(draft) as updates:
-        async for update in updates:
-            if isinstance(update, Result):
-                return update
-    raise InternalError("the request ended without a result")
-
-
-async def _plain(service: Service, draft: Draft, as_file: bool) -> Response:
-    result = await outcome(service, draft)
+async def _plain(painter: Painter, draft: Draft, as_file: bool) -> Response:
+    result = await outcome(painter, draft)
     headers = web.warning_header(_named(result.notices))
     if not as_file:
         return JsonAnswer(render(result), headers=headers)
-    if not result.painted:
-        raise result.missed[0].refusal
     first = result.painted[0]
     headers |= {"X-Limner-Seed": str(first.seed), "X-Limner-Id": result.id}
     return Response(first.picture.data, headers=headers, media_type=first.picture.mime)
 
 
-def _streamed(service: Service, draft: Draft) -> Response:
+def _streamed(painter: Painter, draft: Draft) -> Response:
     async def talk(stream: EventStream) -> None:
         previews: dict[int, int] = {}
         same: Document = {}  # what every event says alike
-        async with service.paint(draft) as updates:
+        async with painter.paint(draft) as updates:
             async for update in updates:
                 match update:
                     case Admitted(name, created, notices):
@@ -269,13 +231,14 @@ def _streamed(service: Service, draft: Draft) -> Response:
                     case Painted():
                         await stream.event(same | _finished(update))
                     case Result():
-                        await stream.event(render(update))
+                        await stream.event(render(update.or_refusal()))
                     case Missed():
                         pass  # the last event says so
 
     return Conversation(talk, error_document)
 
 
+BALANCE = {"caip_account_id": "", "balance_micro_usdc": 0, "balance_usd": "0.000000"}
 PICTURE = {"schema": {"type": "string", "format": "binary"}}
 ERRORS = {
     400: "A field is missing, malformed or out of range, or an image is none.",
@@ -304,7 +267,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 
-def build(service: Service, limits: LimitsTable) -> FastAPI:
+def build(front: Front) -> FastAPI:
     """The application, to be mounted at `/api/v1` and `/aimo/api/v1`; its docs are at `/docs`."""
     app = FastAPI(
         title="limner: AIMO dialect",
@@ -314,16 +277,18 @@ def build(service: Service, limits: LimitsTable) -> FastAPI:
     )
     web.install(app, render_error)
 
+    painter = front.painter
+
     async def answer(request: Request, wire: type[Generate]) -> Response:
-        shape = await web.read(request, wire, limits.body_bytes)
+        shape = await web.read(request, wire, front.limits.body_bytes)
         if shape.stream and request.scope["http_version"] == "1.0":
             raise BadRequest("stream: HTTP/1.0 has no way to send events", param="stream")
-        service.expect(shape.model, shape.n or 1)  # before images are decoded for nothing
-        draft = await to_draft(shape, limits)
+        painter.expect(shape.model, shape.n or 1)  # before images are decoded for nothing
+        draft = await to_draft(shape, front.uploads)
         if shape.stream:
-            return _streamed(service, draft)
+            return _streamed(painter, draft)
         as_file = shape.output_type == "file"
-        return await unless_gone(_plain(service, draft, as_file), left(request.receive))
+        return await unless_gone(_plain(painter, draft, as_file), left(request.receive))
 
     async def generate(request: Request) -> Response:
         """Paint images from a prompt."""
@@ -333,6 +298,16 @@ def build(service: Service, limits: LimitsTable) -> FastAPI:
         """Repaint an image, or the part of it that a mask marks."""
         return await answer(request, Edit)
 
+    async def models() -> JSONResponse:
+        """The models, with what each of them takes."""
+        return JSONResponse(front.models())
+
+    async def balance() -> JSONResponse:
+        """Nothing is owed, and nothing is needed: painting is free."""
+        return JSONResponse(BALANCE)
+
+    app.add_api_route("/models", models, methods=["GET"])
+    app.add_api_route("/session/balance", balance, methods=["GET"])
     for path, route, shape in (("generate", generate, Generate), ("edit", edit, Edit)):
         app.add_api_route(
             f"/image/{path}",

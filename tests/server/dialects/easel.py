@@ -11,14 +11,18 @@ import httpx2
 
 from models.contract import Job
 from server import errors
+from server.catalog import Catalog
 from server.dialects import aimo
 from server.errors import BadImage, UnknownModel
+from server.front import Front
 from server.intake import Draft, Notice, Order
 from server.pictures import Picture
-from server.service import Admitted, Missed, Painted, Progress, Result, Update
+from server.service import Admitted, Missed, Painted, Painter, Progress, Result, Update
 from server.sizes import Size
-from server.tables import LimitsTable
+from server.tables import Config, LimitsTable
+from server.uploads import Uploads
 
+CONFIG = Config.model_validate({"model": [{"id": "sketch", "family": "toy", "native": ["64x64"]}]})
 LIMITS = LimitsTable(body_bytes=200_000, image_bytes=60_000)
 PNG = b"\x89PNG\r\n\x1a\n" + b"pixels"
 B64 = base64.b64encode(PNG).decode()
@@ -101,7 +105,14 @@ class Stand:
 
 
 STAND = Stand()
-APP = aimo.build(STAND, LIMITS)
+
+
+def front(painter: Painter) -> Front:
+    """What dialects are built on, with one model that can do everything."""
+    return Front(painter, Catalog.of(CONFIG), LIMITS, Uploads(LIMITS.image_bytes), started=1)
+
+
+APP = aimo.build(front(STAND))
 
 
 def send(

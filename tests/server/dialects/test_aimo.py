@@ -278,7 +278,8 @@ def test_every_code_has_its_body(kind: type[Refusal]):
 
 def test_openapi():
     page = send("/openapi.json", method="GET").json()
-    assert page["paths"].keys() == {"/image/generate", "/image/edit"}
+    others = {"/models", "/session/balance"}
+    assert page["paths"].keys() == {"/image/generate", "/image/edit"} | others
     for path, shape in (("generate", aimo_shapes.Generate), ("edit", aimo_shapes.Edit)):
         operation = page["paths"][f"/image/{path}"]["post"]
         schema = operation["requestBody"]["content"]["application/json"]["schema"]
@@ -292,6 +293,15 @@ def test_openapi():
     assert "HTTPValidationError" not in page["components"]["schemas"]
     references = re.findall(r'"\$ref": "#/components/schemas/(\w+)"', json.dumps(page))
     assert set(references) <= page["components"]["schemas"].keys()
+
+
+def test_the_models_and_a_balance_are_told():
+    models = send("/models", method="GET").json()["data"]
+    assert [(row["name"], row["limner"]["tasks"]) for row in models] == [
+        ("sketch", ["generate", "edit", "inpaint"])
+    ]
+    balance = send("/session/balance", method="GET").json()
+    assert balance == {"caip_account_id": "", "balance_micro_usdc": 0, "balance_usd": "0.000000"}
 
 
 def test_the_docs_page_exists():

@@ -21,7 +21,7 @@ from server.intake import Draft
 from server.pictures import Picture
 from server.service import Admitted, Painted, Progress, Result, Update
 from server.tables import LimitsTable
-from tests.server.dialects.easel import ASK, Easel, result_of
+from tests.server.dialects.easel import ASK, Easel, front, result_of
 
 LIMITS = LimitsTable(body_bytes=100_000, image_bytes=60_000)
 STEP = 0.05  # seconds
@@ -66,7 +66,7 @@ def easel() -> SlowEasel:
 
 @pytest.fixture
 def port(easel: SlowEasel) -> Iterator[int]:
-    app = Journal(Guard(aimo.build(easel, LIMITS)))
+    app = Journal(Guard(aimo.build(front(easel))))
     config = uvicorn.Config(app, port=0, log_level="critical", lifespan="off", ws="none")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from server.config import ConfigError, load
-from server.shelf import checkpoints, name_of
 from server.single import recognised
 from server.stock import missing, worker_spec
+from server.trees import checkpoints, name_of
 
 Shapes = Mapping[str, tuple[int, ...]]
 UNET = "model.diffusion_model."
