@@ -14,7 +14,8 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from models import launch
-from server import gate, ops, web
+from server import files, gate, ops, web
+from server.artifacts import Artifacts
 from server.backlog import Backlog
 from server.catalog import Catalog
 from server.chooser import API_KEYS, API_PATHS, Chooser
@@ -22,14 +23,20 @@ from server.config import Config
 from server.dialects import aimo
 from server.dispatch import Dispatch
 from server.engine import LocalEngine
+from server.fetch import Fetcher, FetchLimits
 from server.front import Front
 from server.gate import Guard, Journal
+from server.links import kept_key
 from server.ops import Readiness
 from server.pictures import DecodeLimits, Decoders
+from server.reach import Reach
 from server.service import Service
+from server.shelf import Shelf
 from server.stock import missing, worker_spec
+from server.tables import LimitsTable, ServerTable
 from server.uploads import Uploads
 
+KEY_FILE = "signing.key"  # in the data folder
 BASES = {"aimo": "/api/v1", "venice": "/api/v1", "depicta": "/v1", "openai": "/v1"}
 
 
@@ -41,16 +48,21 @@ class Parts:
     decoders: Decoders
     dispatch: Dispatch
     service: Service
+    artifacts: Artifacts
+    fetcher: Fetcher
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
-        """Start the decoders and the workers; on leaving, cancel what is left and end them."""
-        async with self.decoders, asyncio.TaskGroup() as tasks:
+        """Start the decoders, the workers and the sweeping; on leaving, cancel what is left and end
+        them."""
+        async with self.decoders, self.fetcher, asyncio.TaskGroup() as tasks:
             tasks.create_task(self.dispatch.run())
+            sweeping = tasks.create_task(self.artifacts.run())
             try:
                 yield
             finally:
                 await self.dispatch.close()
+                sweeping.cancel()
 
     def readiness(self) -> Readiness:
         """Ready when a worker takes work and a model painted its warm-up picture.
@@ -102,7 +114,35 @@ def assemble(config: Config) -> Parts:
         dispatch,
         preview_steps=config.worker.preview_steps,
     )
-    return Parts(config, decoders, dispatch, service)
+    artifacts = _artifacts(config.server, limits)
+    fetcher = _fetcher(config.server, limits, artifacts)
+    return Parts(config, decoders, dispatch, service, artifacts, fetcher)
+
+
+def _artifacts(server: ServerTable, limits: LimitsTable) -> Artifacts:
+    def keys() -> list[str]:
+        given = [key.get_secret_value() for key in server.signing_keys]
+        return given or [kept_key(server.data_dir / KEY_FILE)]
+
+    url = server.artifacts or (server.data_dir / "artifacts").as_uri()
+    return Artifacts(
+        Shelf(url, server.artifacts_endpoint),
+        keys,
+        hours=limits.artifact_hours,
+        quota=limits.artifact_bytes,
+    )
+
+
+def _fetcher(server: ServerTable, limits: LimitsTable, artifacts: Artifacts) -> Fetcher:
+    match server.url_fetch:
+        case "off":
+            reach = None
+        case "public":
+            reach = Reach()
+        case hosts:
+            reach = Reach.to(hosts)
+    bounds = FetchLimits(limits.image_bytes, limits.fetch_seconds, limits.fetches)
+    return Fetcher(reach, bounds, own=artifacts.behind)
 
 
 def build(
@@ -120,6 +160,7 @@ def build(
         redirect_slashes=False,
     )
     app.include_router(ops.build(parts.readiness))
+    app.include_router(files.build(parts.artifacts))
     for path, dialect in dialects(parts).items():
         app.mount(path, dialect)
     web.install(app, web.plain)
@@ -138,7 +179,7 @@ def dialects(parts: Parts) -> Mapping[str, ASGIApp]:
         painter=parts.service,
         catalog=parts.service.catalog,
         limits=limits,
-        uploads=Uploads(limits.image_bytes),
+        uploads=Uploads(limits.image_bytes, parts.fetcher),
         started=int(time.time()),
     )
     spoken: dict[str, ASGIApp] = {"aimo": aimo.build(front)}

@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias, TypeGuard, cast, get_origin
+from typing import Any, Literal, TypeAlias, TypeGuard, cast, get_args, get_origin
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -216,11 +216,13 @@ def _environment() -> Mapping[str, Tree]:
 def _listed(table: str, key: str, value: object) -> object:
     """A list written as JSON, decoded; anything else as it is."""
     field = TABLES[(table,)].model_fields.get(key)
-    if not field or get_origin(field.annotation) is not tuple or not isinstance(value, str):
+    kinds = (field.annotation, *get_args(field.annotation)) if field else ()
+    if not isinstance(value, str) or tuple not in map(get_origin, kinds):
         return value
+    if any(value in get_args(kind) for kind in kinds if get_origin(kind) is Literal):
+        return value  # a word that stands for a list
     try:
         return json.loads(value)
     except ValueError:
-        raise ConfigError(
-            f"environment: [{table}] {key}: must be a list as JSON, not {value!r:.60}"
-        ) from None
+        shown = "" if key == "signing_keys" else f", not {value!r:.60}"  # those are secrets
+        raise ConfigError(f"environment: [{table}] {key}: must be a list as JSON{shown}") from None

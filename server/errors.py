@@ -3,15 +3,18 @@
     Refusal
     ├─ BadRequest             invalid_request         400  a field is missing, malformed, too large
     │   ├─ BadImage           invalid_image           400  bytes that are no acceptable image
-    │   └─ BadMask            invalid_mask            400  a mask that does not fit its image
+    │   ├─ BadMask            invalid_mask            400  a mask that does not fit its image
+    │   └─ FetchFailed        image_fetch_failed      400  nothing was got from an image's URL
     ├─ Forbidden              forbidden               403  host or origin not allowed
     ├─ NotFound               not_found               404  no such route
     │   └─ UnknownModel       model_not_found         404
     ├─ MethodNotAllowed       method_not_allowed      405
     ├─ TooSlow                request_timeout         408  the body did not arrive in time
-    ├─ TooLarge               payload_too_large       413  body over the limit
+    ├─ Expired                expired                 410  a link too old, or a result thrown away
+    ├─ TooLarge               payload_too_large       413  body or image over the limit
     ├─ UnsupportedMedia       unsupported_media_type  415
     ├─ Unprocessable          unsupported             422  understood, but no loaded model does it
+    │   └─ FetchOff           url_fetch_off           422  image URLs are not fetched here
     ├─ InternalError          internal_error          500
     │   └─ WorkerDied         worker_died             500  the painting process died, twice
     └─ Unavailable            unavailable             503  try again later
@@ -19,6 +22,7 @@
         ├─ ModelLoading       model_loading           503
         ├─ ModelFailed        model_failed            503  the model could not be loaded
         ├─ ShuttingDown       shutting_down           503
+        ├─ Unstored           storage_failed          503  no room for results, or no way to them
         └─ OutOfMemory        insufficient_memory     503  the image does not fit the device
 
 The message is public; what is private goes to the log through `__cause__`.
@@ -54,6 +58,10 @@ class BadMask(BadRequest):
     code = "invalid_mask"
 
 
+class FetchFailed(BadRequest):
+    code = "image_fetch_failed"
+
+
 class Forbidden(Refusal):
     code, status = "forbidden", 403
 
@@ -74,6 +82,10 @@ class TooSlow(Refusal):
     code, status = "request_timeout", 408
 
 
+class Expired(Refusal):
+    code, status = "expired", 410
+
+
 class TooLarge(Refusal):
     code, status = "payload_too_large", 413
 
@@ -84,6 +96,10 @@ class UnsupportedMedia(Refusal):
 
 class Unprocessable(Refusal):
     code, status = "unsupported", 422
+
+
+class FetchOff(Unprocessable):
+    code = "url_fetch_off"
 
 
 class InternalError(Refusal):
@@ -112,6 +128,10 @@ class ModelFailed(Unavailable):
 
 class ShuttingDown(Unavailable):
     code = "shutting_down"
+
+
+class Unstored(Unavailable):
+    code = "storage_failed"
 
 
 class OutOfMemory(Unavailable):

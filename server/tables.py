@@ -3,12 +3,9 @@
 Right by construction, each by itself and all together. Knows nothing of files or the environment.
 """
 
-import ipaddress
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
-from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -16,6 +13,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainValidator,
+    SecretStr,
     StringConstraints,
     ValidationInfo,
     field_validator,
@@ -23,9 +21,11 @@ from pydantic import (
 )
 
 from models.contract import SCHEDULERS, Dtype, Offload, Task
+from server.addresses import bare_host, fetched_from, host_name, is_loopback, origin, shelf, url
 from server.sizes import MAX_SIDE, MIN_SIDE, Size, Sizing
 
 TASKS: tuple[Task, ...] = ("generate", "edit", "inpaint")
+KEY_CHARS = 32  # of a signing key
 DEMO = "demo:"  # a path that starts so names a folder that ships with the package
 HUB = "hf:"  # a path that starts so names a repository in the local cache of downloads
 
@@ -41,31 +41,10 @@ def _at_home(path: Path) -> Path:
         raise ValueError(f"{path} starts at a home folder, and there is no known home") from error
 
 
-def _url(text: str) -> str:
-    if text and (urlsplit(text).scheme not in ("http", "https") or not urlsplit(text).hostname):
-        raise ValueError('must be like "https://paint.example"')
-    return text.rstrip("/")
-
-
-def _bare_host(host: str) -> str:
-    return host[1:-1] if host.startswith("[") and host.endswith("]") else host
-
-
-def _host_name(host: str) -> str:
-    if host == "*" or re.fullmatch(r"[A-Za-z0-9_.-]{1,253}", host) or _is_address(host.strip("[]")):
-        return host
-    raise ValueError('must be a name like "paint.lan", without scheme or port')
-
-
-def _origin(text: str) -> str:
-    found = re.fullmatch(
-        r"(https?://([A-Za-z0-9_.-]+|\[[0-9a-f:.]+\]))(:[0-9]{1,5})?", text.lower()
-    )
-    if not found:
-        raise ValueError('must be like "https://app.example:3000", without a path')
-    # Browsers leave a scheme's own port out, and what they say is compared letter by letter.
-    usual = {"http": ":80", "https": ":443"}[found[1].partition(":")[0]]
-    return found[1] + (found[3] if found[3] and found[3] != usual else "")
+def _key(key: SecretStr) -> SecretStr:
+    if len(key.get_secret_value()) < KEY_CHARS:
+        raise ValueError(f"each must have at least {KEY_CHARS} characters, all of them random")
+    return key
 
 
 def _template(text: str) -> str:
@@ -92,20 +71,6 @@ def _lora_path(text: str) -> str:
     return str(_at_home(Path(text))) if text.startswith("~") else text
 
 
-def _is_address(host: str) -> bool:
-    try:
-        return bool(ipaddress.ip_address(host))
-    except ValueError:
-        return False
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def name_key(name: str) -> str:
     """What a style's name is compared by: no case, and spaces, `-` and `_` are one."""
     return " ".join(name.replace("-", " ").replace("_", " ").casefold().split())
@@ -113,9 +78,14 @@ def name_key(name: str) -> str:
 
 AnySize: TypeAlias = Annotated[Size, PlainValidator(_size)]
 Folder: TypeAlias = Annotated[Path, AfterValidator(_at_home)]
-Url: TypeAlias = Annotated[str, AfterValidator(_url)]
-HostName: TypeAlias = Annotated[str, AfterValidator(_host_name)]
-Origin: TypeAlias = Annotated[str, AfterValidator(_origin)]
+Url: TypeAlias = Annotated[str, AfterValidator(url)]
+ShelfUrl: TypeAlias = Annotated[str, AfterValidator(shelf)]
+Hosts: TypeAlias = Annotated[
+    Literal["off", "public"] | tuple[str, ...], PlainValidator(fetched_from)
+]
+Key: TypeAlias = Annotated[SecretStr, AfterValidator(_key)]
+HostName: TypeAlias = Annotated[str, AfterValidator(host_name)]
+Origin: TypeAlias = Annotated[str, AfterValidator(origin)]
 Slug: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 Name: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,128}$")]
 Device: TypeAlias = Annotated[str, StringConstraints(pattern=r"^(auto|cpu|cuda|cuda:[0-9]{1,3})$")]
@@ -139,10 +109,14 @@ class Table(BaseModel):
 class ServerTable(Table):
     """`[server]`"""
 
-    host: Annotated[str, AfterValidator(_bare_host)] = "127.0.0.1"
+    host: Annotated[str, AfterValidator(bare_host)] = "127.0.0.1"
     port: int = Field(default=8484, ge=0, le=65535)
     public_url: Url = ""
     data_dir: Folder = Field(default=Path("~/.local/share/limner"), validate_default=True)
+    artifacts: ShelfUrl = ""
+    artifacts_endpoint: Url = ""
+    signing_keys: tuple[Key, ...] = ()
+    url_fetch: Hosts = "public"
     allowed_hosts: tuple[HostName, ...] = ()
     allowed_origins: tuple[Origin, ...] = ()
     grace_seconds: float = Field(default=30, ge=0, allow_inf_nan=False)
@@ -152,7 +126,7 @@ class ServerTable(Table):
     @classmethod
     def _meant(cls, insecure_open: bool, info: ValidationInfo) -> bool:
         host = info.data.get("host", "localhost")
-        if not insecure_open and not _is_loopback(host):
+        if not insecure_open and not is_loopback(host):
             raise ValueError(
                 f'must be true (or --insecure-open be given) to listen on "{host}": other '
                 "machines may reach that, and nobody has to sign in"
@@ -182,6 +156,10 @@ class LimitsTable(Table):
     waiting: int = Field(default=256, ge=1)
     output_pixels: int = Field(default=4096**2, ge=MIN_SIDE * MAX_SIDE)
     prompt_chars: int = Field(default=32768, ge=1)
+    fetch_seconds: Seconds = 10
+    fetches: int = Field(default=4, ge=1, le=64)
+    artifact_hours: float = Field(default=24, ge=1, le=24 * 365)
+    artifact_bytes: int = Field(default=8 * 2**30, ge=2**20)
 
 
 class QualityTable(Table):

@@ -15,8 +15,8 @@ WEB = re.compile(r"https?:", re.IGNORECASE)
 class Fetch(Protocol):
     """Gets the bytes behind a URL."""
 
-    async def fetch(self, url: str) -> bytes:
-        """Raises Refusal, whose public text says nothing of what was reached."""
+    async def fetch(self, url: str, *, param: str) -> bytes:
+        """Raises Refusal, with `param` named; its text says nothing of what was reached."""
         ...
 
 
@@ -36,7 +36,7 @@ class Uploads:
         """The file that a text stands for, whichever of the three it is.
 
         Raises:
-            BadImage, BadRequest, TooLarge: with `param` named.
+            Refusal: with `param` named.
         """
         return await (self.url if WEB.match(text) else self.base64)(text, param)
 
@@ -52,7 +52,7 @@ class Uploads:
         """The file behind an address; a data URL is one, too.
 
         Raises:
-            BadRequest, BadImage, TooLarge: with `param` named.
+            Refusal: with `param` named.
         """
         if text[:5].lower() == "data:":
             return await self.base64(text, param)
@@ -60,10 +60,7 @@ class Uploads:
             raise BadRequest(
                 f"{param}: images are not fetched by URL here; send it as base64", param=param
             )
-        try:
-            return self.checked(await self._fetcher.fetch(text), param)
-        except BadRequest as refusal:
-            raise type(refusal)(f"{param}: {refusal.message}", param=param) from refusal
+        return self.checked(await self._fetcher.fetch(text, param=param), param)
 
     def checked(self, data: bytes, param: str) -> bytes:
         """A file that came as bytes.

@@ -287,6 +287,17 @@ MISTAKES = {
         ["allowed_origins: must be like", "without a path"],
     ),
     "any origin": ('[server]\nallowed_origins = ["*"]\n' + TOY, ["allowed_origins: must be like"]),
+    "artifacts": ('[server]\nartifacts = "/data"\n' + TOY, ["[server] artifacts", "file:///"]),
+    "root as artifacts": ('[server]\nartifacts = "file:///"\n' + TOY, ["artifacts: must be like"]),
+    "file of a host": ('[server]\nartifacts = "file://x/y"\n' + TOY, ["artifacts: must be like"]),
+    "no bucket": ('[server]\nartifacts = "s3:///x"\n' + TOY, ["artifacts: must be like", "s3://"]),
+    "url_fetch": ('[server]\nurl_fetch = "yes"\n' + TOY, ["[server] url_fetch", '"public" or']),
+    "no host at all": ("[server]\nurl_fetch = []\n" + TOY, ["url_fetch", "list of hosts"]),
+    "host that is a URL": (
+        '[server]\nurl_fetch = ["http://nas.lan/"]\n' + TOY,
+        ["[server] url_fetch: must be a name", "nas.lan:8080", "http://nas.lan/"],
+    ),
+    "short key": ('[server]\nsigning_keys = ["x"]\n' + TOY, ["signing_keys: each must", "32"]),
     "style with two prompts": (
         TOY + STYLE.format("Pop", "{prompt}, {prompt}"),
         ["[[style]] Pop: prompt: must hold {prompt} exactly once"],
@@ -307,6 +318,33 @@ def test_a_mistake_is_named(write, name):
     assert "Traceback" not in found
     assert "pydantic" not in found
     assert len(found.splitlines()) == 1, found
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("off", "off"),
+        ("public", "public"),
+        ('["nas.lan:8080", "10.0.0.7"]', ("nas.lan:8080", "10.0.0.7")),
+    ],
+)
+def test_whose_urls_are_fetched(write, monkeypatch, said, meant):
+    assert load(write(TOY)).server.url_fetch == "public"
+    in_file = said if said.startswith("[") else f'"{said}"'
+    assert load(write(f"[server]\nurl_fetch = {in_file}\n" + TOY)).server.url_fetch == meant
+    monkeypatch.setenv("LIMNER_SERVER__URL_FETCH", said)
+    assert load(write(TOY)).server.url_fetch == meant
+
+
+def test_keys_are_never_shown(write, monkeypatch):
+    secret = "a short secret"
+    assert secret not in complaint(write(f'[server]\nsigning_keys = ["{secret}"]\n' + TOY))
+    monkeypatch.setenv("LIMNER_SERVER__SIGNING_KEYS", secret)
+    assert secret not in complaint(write(TOY))
+    monkeypatch.setenv("LIMNER_SERVER__SIGNING_KEYS", json.dumps([secret * 3]))
+    config = load(write(TOY))
+    assert config.server.signing_keys[0].get_secret_value() == secret * 3
+    assert secret not in repr(config)
 
 
 def test_all_mistakes_are_told_at_once(write):
