@@ -180,6 +180,8 @@ def dialects(parts: Parts) -> Mapping[str, ASGIApp]:
         catalog=parts.service.catalog,
         limits=limits,
         uploads=Uploads(limits.image_bytes, parts.fetcher),
+        artifacts=parts.artifacts,
+        public_url=parts.config.server.public_url,
         started=int(time.time()),
     )
     spoken: dict[str, ASGIApp] = {"aimo": aimo.build(front)}

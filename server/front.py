@@ -3,6 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
+from starlette.requests import Request
+
+from server import files
+from server.artifacts import Artifact, Artifacts
 from server.catalog import Catalog
 from server.listing import listed
 from server.service import Painter
@@ -11,10 +15,19 @@ from server.uploads import Uploads
 
 
 @dataclass(frozen=True, slots=True)
+class Url:
+    """A link to a result that a client can follow, and until when, in unix seconds."""
+
+    text: str
+    expires: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Front:
     """Made once, at the start.
 
     Attributes:
+        public_url: how clients reach the server; empty: as the request did.
         started: unix seconds; since when the models are offered.
     """
 
@@ -22,8 +35,19 @@ class Front:
     catalog: Catalog
     limits: LimitsTable
     uploads: Uploads
+    artifacts: Artifacts
+    public_url: str
     started: int
 
     def models(self, kind: str = "all") -> dict[str, Any]:
         """The list of models that all services' clients read; see `listing.listed`."""
         return listed(self.catalog, self.started, prompt_chars=self.limits.prompt_chars, kind=kind)
+
+    def url(self, request: Request, artifact: Artifact) -> Url:
+        """A link to an artifact, signed anew.
+
+        Raises:
+            Expired: it is kept no longer. Unstored: there is no key.
+        """
+        link = self.artifacts.sign(artifact.id)
+        return Url(files.address(request, self.public_url) + link.path, link.expires)

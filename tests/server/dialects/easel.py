@@ -3,14 +3,17 @@
 import asyncio
 import base64
 import json
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx2
 
 from models.contract import Job
 from server import errors
+from server.artifacts import Artifacts
 from server.catalog import Catalog
 from server.dialects import aimo
 from server.errors import BadImage, UnknownModel
@@ -18,6 +21,7 @@ from server.front import Front
 from server.intake import Draft, Notice, Order
 from server.pictures import Picture
 from server.service import Admitted, Missed, Painted, Painter, Progress, Result, Update
+from server.shelf import Shelf
 from server.sizes import Size
 from server.tables import Config, LimitsTable
 from server.uploads import Uploads
@@ -109,7 +113,18 @@ STAND = Stand()
 
 def front(painter: Painter) -> Front:
     """What dialects are built on, with one model that can do everything."""
-    return Front(painter, Catalog.of(CONFIG), LIMITS, Uploads(LIMITS.image_bytes), started=1)
+    room = tempfile.mkdtemp(prefix="limner-artifacts-")
+    return Front(
+        painter=painter,
+        catalog=Catalog.of(CONFIG),
+        limits=LIMITS,
+        uploads=Uploads(LIMITS.image_bytes),
+        artifacts=Artifacts(
+            Shelf(Path(room).as_uri(), ""), lambda: ["secret"], hours=24, quota=10**8
+        ),
+        public_url="",
+        started=1,
+    )
 
 
 APP = aimo.build(front(STAND))
