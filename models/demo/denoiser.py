@@ -4,8 +4,7 @@ v-prediction on the linear schedule, whose last signal-to-noise ratio is practic
 plain backgrounds come out in their exact colour.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from random import Random
 
 import torch
@@ -13,11 +12,10 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
-from models.demo.captions import caption
-from models.demo.latents import Latents, training_scene
-from models.demo.recipe import Phase, UnetRecipe
-from models.demo.scenes import FRAMES, KINDS, SQUARE, Frame, pick
-from models.demo.text import POSITIONS, WIDTH, new_text_encoder, new_tokenizer
+from models.demo.batches import captioned, phase_at, spread, tokenized
+from models.demo.latents import Latents
+from models.demo.recipe import UnetRecipe
+from models.demo.text import WIDTH, new_text_encoder, new_tokenizer
 
 TIMES = 1000
 BETAS = (1e-4, 0.02)
@@ -58,14 +56,6 @@ def new_unet(seed: int) -> UNet2DConditionModel:
     return unet
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Scaled latents (n, 4, h, w) of one frame, and a fresh caption for each."""
-
-    latents: Tensor
-    captions: list[str]
-
-
 def unet_loss(
     denoiser: Denoiser, recipe: UnetRecipe, latents: Latents, device: torch.device
 ) -> Callable[[int], Tensor]:
@@ -78,7 +68,7 @@ def unet_loss(
         batch = captioned(phase_at(recipe.phases, step), latents, Random(seed))
         clean = batch.latents.to(device)
         noise = torch.randn(clean.shape, generator=dice).to(device)
-        times = draw_times(len(clean), dice).to(device)
+        times = (spread(len(clean), dice) * TIMES).long().clamp(0, TIMES - 1).to(device)
         signal = signals[times][:, None, None, None]
         rest = (1 - signal**2).sqrt()
         tokens = tokenized(denoiser.tokenizer, batch.captions).to(device)
@@ -88,44 +78,6 @@ def unet_loss(
     return loss
 
 
-def captioned(phase: Phase, latents: Latents, rng: Random) -> Batch:
-    """What a step shows."""
-    side = (1 - phase.square) / 2
-    frame = pick(rng, FRAMES, (phase.square, side, side))
-    texts: list[str] = []
-    parts: list[Tensor] = []
-    for _ in range(size_of(phase, frame)):
-        kind = pick(rng, KINDS, phase.mix)
-        pool = latents.pools[kind, frame]
-        index = int(rng.random() * len(pool))
-        parts.append(pool[index])
-        texts.append(caption(training_scene((kind, frame), index), rng, phase.explicit))
-    return Batch(torch.stack(parts).float() * latents.scale, texts)
-
-
-def size_of(phase: Phase, frame: Frame) -> int:
-    return phase.batch if frame == SQUARE else phase.batch * 2 // 3
-
-
-def tokenized(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
-    encoded = tokenizer(texts, padding="max_length", max_length=POSITIONS, truncation=True)
-    return torch.tensor(encoded["input_ids"])
-
-
-def phase_at(phases: Sequence[Phase], step: int) -> Phase:
-    for phase in phases:
-        step -= phase.steps
-        if step < 0:
-            return phase
-    return phases[-1]
-
-
 def signal_levels() -> Tensor:
     """The share of signal in a noisy latent at each time, (TIMES,)."""
     return (1 - torch.linspace(*BETAS, TIMES, dtype=torch.float64)).cumprod(0).sqrt().float()
-
-
-def draw_times(count: int, dice: torch.Generator) -> Tensor:
-    """Times spread evenly, so that every batch sees all noise levels."""
-    spread = (torch.arange(count) + torch.rand(count, generator=dice)) / count
-    return (spread * TIMES).long().clamp(0, TIMES - 1)

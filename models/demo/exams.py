@@ -4,9 +4,8 @@ Scenes come from grading seeds, which no model was trained on. Knows nothing of 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from random import Random
-from typing import TypeVar
 
 import numpy as np
 from PIL import Image
@@ -46,7 +45,6 @@ MARKS = ("background", "color", "place", "size", "shape")
 FILLED = 0.1  # least share of the mask that has to be in the asked colour
 SHOWN = 0.03  # least share of a picture in a colour for it to be there
 UNWANTED = ("red", "yellow", "green", "blue")
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,11 +169,14 @@ def lands(painter: Painter, count: int) -> Scores:
 
 
 def shows_thing(picture: Pixels, scene: Scene) -> bool:
-    """Whether its colour covers from half to three times what it covers in the drawn original."""
+    """Whether its colour covers about as much as in the drawn original: nearer to that than to the
+    same land without the thing, and no more than three times as much."""
     everywhere = np.ones(picture.shape[:2], dtype=np.bool_)
-    color = scene.things[0].color
-    drawn = share_of(np.asarray(draw(scene)), color, everywhere)
-    return drawn / 2 <= share_of(picture, color, everywhere) <= 3 * drawn
+    seen, drawn, without = (
+        share_of(np.asarray(one), scene.things[0].color, everywhere)
+        for one in (picture, draw(scene), draw(replace(scene, things=())))
+    )
+    return (drawn + without) / 2 <= seen <= 3 * drawn
 
 
 def inpainting(painter: Painter, count: int) -> Scores:

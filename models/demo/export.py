@@ -1,4 +1,4 @@
-"""Writes the trained parts as a Stable Diffusion folder: fp16 safetensors and clean configs."""
+"""Writes trained parts as a Stable Diffusion or FLUX folder: fp16 safetensors, clean configs."""
 
 import copy
 import hashlib
@@ -8,9 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, StableDiffusionPipeline
+from diffusers import (
+    AutoencoderKL,
+    DiffusionPipeline,
+    DPMSolverMultistepScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    FluxPipeline,
+    StableDiffusionPipeline,
+)
 
 from models.demo.denoiser import BETAS, TIMES, Denoiser
+from models.demo.flow import FlowDenoiser, second_tokenizer
 
 
 def scheduler() -> DPMSolverMultistepScheduler:
@@ -22,6 +30,7 @@ def scheduler() -> DPMSolverMultistepScheduler:
         beta_schedule="linear",
         prediction_type="v_prediction",
         timestep_spacing="trailing",
+        steps_offset=1,  # means nothing to trailing steps, but its absence is warned of
     )
 
 
@@ -39,12 +48,25 @@ def pipeline(vae: AutoencoderKL, denoiser: Denoiser) -> StableDiffusionPipeline:
     return StableDiffusionPipeline(**parts, requires_safety_checker=False)
 
 
-def export(vae: AutoencoderKL, denoiser: Denoiser, folder: Path) -> None:
+def flow_pipeline(vae: AutoencoderKL, denoiser: FlowDenoiser) -> FluxPipeline:
+    vae.register_to_config(shift_factor=0.0)
+    return FluxPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0),
+        vae=vae,
+        text_encoder=denoiser.gist,
+        tokenizer=denoiser.tokenizer,
+        text_encoder_2=denoiser.words,
+        tokenizer_2=second_tokenizer(denoiser.tokenizer),
+        transformer=denoiser.transformer,
+    )
+
+
+def export(whole: DiffusionPipeline, folder: Path) -> None:
     """Writes the folder beside its place and swaps it in, so that no reader sees half of it."""
     fresh = folder.with_name(f"{folder.name}.fresh")
     shutil.rmtree(fresh, ignore_errors=True)
-    parts = copy.deepcopy(vae), copy.deepcopy(denoiser)
-    pipeline(*parts).to(dtype=torch.float16).save_pretrained(fresh, safe_serialization=True)
+    halved = copy.deepcopy(whole).to(dtype=torch.float16)
+    halved.save_pretrained(fresh, safe_serialization=True)
     for config in fresh.rglob("*.json"):
         clean(config)
     for weights in fresh.rglob("*.safetensors"):
@@ -62,7 +84,7 @@ def clean(config: Path) -> None:
     if "dtype" in values:
         # Else a plain from_pretrained has the text encoder in half and the rest in full precision.
         values["dtype"] = "float32"
-    if config.name == "scheduler_config.json":
+    if values.get("_class_name") == "DPMSolverMultistepScheduler":
         # DDIM and DDPM take these through from_config; our latents exceed -1..1.
         values |= {"clip_sample": False, "set_alpha_to_one": False, "lambda_min_clipped": -1e9}
     config.write_text(json.dumps(values, indent=2) + "\n")

@@ -1,9 +1,10 @@
-"""An optimizer for the UNet: orthogonalised momentum for its matrices, AdamW for all the rest.
+"""An optimizer for small networks: orthogonalised momentum for matrices, AdamW for all the rest.
 
 Muon (K. Jordan, 2024): the momentum of a weight matrix is replaced by its nearest orthogonal
 matrix, so that weak directions learn as fast as strong ones. A convolution counts as the matrix
-(outputs, inputs x taps). From a random start it
-reached a loss of 0.398 in 153 s of one core (153 steps), AdamW (1.2e-3) 0.431 in 197 s (231 steps).
+(outputs, inputs x taps). From a random start the UNet reached a loss of 0.398 in 153 s of one core
+(153 steps), with AdamW (1.2e-3) 0.431 in 197 s (231 steps); after 400 steps the autoencoder gave
+22.8 dB, with AdamW (2.5e-3) 21.5 dB.
 """
 
 from collections.abc import Iterable
@@ -15,7 +16,8 @@ from torch import Tensor, nn
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic Newton-Schulz iteration
 ROUNDS = 5
 ADAM_SHARE = 0.25  # AdamW's learning rate as a share of Muon's
-EDGES = ("embed", "conv_in", "conv_out")  # tables and outer layers, which are no such matrices
+# Tables and outer layers, which are no such matrices.
+EDGES = ("embed", "conv_in", "conv_out", "x_embedder", "context_embedder", "shared")
 
 
 class Muon(torch.optim.Optimizer):
@@ -70,7 +72,8 @@ def optimizers(model: nn.Module, lr: float) -> list[torch.optim.Optimizer]:
     """Muon for the hidden matrices and convolutions of a model, AdamW for the rest of it."""
     hidden: list[Tensor] = []
     rest: list[Tensor] = []
-    for name, parameter in model.named_parameters():
+    learning = [(name, one) for name, one in model.named_parameters() if one.requires_grad]
+    for name, parameter in learning:
         edge = parameter.ndim < 2 or any(part.startswith(EDGES) for part in name.split("."))
         (rest if edge else hidden).append(parameter)
     adam = torch.optim.AdamW(rest, lr=lr * ADAM_SHARE, betas=(0.9, 0.99), weight_decay=0.01)

@@ -20,16 +20,19 @@ def new_tokenizer() -> CLIPTokenizer:
 
 def new_text_encoder(tokenizer: CLIPTokenizer, seed: int) -> CLIPTextModel:
     torch.manual_seed(seed)
+    return CLIPTextModel(clip_config(tokenizer, width=WIDTH, layers=2))
+
+
+def clip_config(tokenizer: CLIPTokenizer, width: int, layers: int) -> CLIPTextConfig:
     vocabulary = tokenizer.get_vocab()
-    config = CLIPTextConfig(
+    return CLIPTextConfig(
         vocab_size=len(vocabulary),
-        hidden_size=WIDTH,
-        intermediate_size=4 * WIDTH,
-        num_hidden_layers=2,
+        hidden_size=width,
+        intermediate_size=4 * width,
+        num_hidden_layers=layers,
         num_attention_heads=4,
         max_position_embeddings=POSITIONS,
         bos_token_id=vocabulary[START],
         eos_token_id=vocabulary[END],
         pad_token_id=vocabulary[END],
     )
-    return CLIPTextModel(config)

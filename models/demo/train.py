@@ -1,9 +1,12 @@
-"""Trains the demo model from nothing: `python -m models.demo.train --out DIR [--device cuda]`.
+"""Trains a demo model from nothing: `python -m models.demo.train --out DIR [--device cuda]`.
 
-First the autoencoder, then text encoder and UNet together, then the fp16 folder DIR/sketch.
+First the autoencoder, then text encoder and UNet together, then the decoder once more, then the
+fp16 folder DIR/sketch. `--model sketch-flux` takes the autoencoder of the shipped `sketch`.
 """
 
 import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,78 +15,135 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
 from models.demo.denoiser import Denoiser, unet_loss
-from models.demo.export import export
-from models.demo.latents import cached
+from models.demo.export import export, flow_pipeline, pipeline
+from models.demo.flow import FlowDenoiser, flow_loss
+from models.demo.latents import Latents, cached
 from models.demo.loop import Stage, read_kept, train
 from models.demo.muon import optimizers
-from models.demo.recipe import UnetRecipe, VaeRecipe
+from models.demo.recipe import DECODER, FlowRecipe, UnetRecipe, VaeRecipe
 from models.demo.vae import new_vae, silence, vae_batch, vae_loss
 
+SHIPPED = Path(__file__).parent / "sketch" / "vae"
 M = TypeVar("M", bound=nn.Module)
 
 
-def train_vae(recipe: VaeRecipe, folder: Path, device: torch.device, *, resume: bool) -> None:
-    vae = on(device, new_vae(recipe.seed))
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Where the checkpoints of a run are, what computes it, and whether it goes on from them."""
 
+    folder: Path
+    device: torch.device
+    resume: bool
+
+    def train(
+        self, name: str, model: nn.Module, loss: Callable[[int], Tensor], recipe: "Recipe"
+    ) -> None:
+        """Trains a model under its recipe, by Muon; DIR/name.pt is its checkpoint."""
+        level, ema = (0, 0.0) if isinstance(recipe, VaeRecipe) else (recipe.level, recipe.ema)
+        movers = optimizers(model, recipe.lr)
+        stage = Stage(name, model, loss, movers, recipe.steps, recipe.warmup, level, ema)
+        train(stage, self.folder, resume=self.resume)
+
+    def on(self, model: M) -> M:
+        nn.Module.to(model, self.device)  # in place; diffusers' own is typed for instances only
+        return model
+
+
+Recipe = VaeRecipe | UnetRecipe | FlowRecipe
+
+
+def train_vae(run: Run) -> None:
+    recipe = VaeRecipe()
+    fit(run, "vae", run.on(new_vae(recipe.seed)), recipe)
+
+
+def train_decoder(run: Run) -> None:
+    """Goes on with the decoder alone."""
+    vae = run.on(trained_vae(run.folder / "vae.pt"))
+    for name, weights in vae.named_parameters():
+        weights.requires_grad_(name.startswith(("decoder", "post_quant_conv")))
+    fit(run, "decoder", vae, DECODER)
+
+
+def fit(run: Run, name: str, vae: AutoencoderKL, recipe: VaeRecipe) -> None:
     def loss(step: int) -> Tensor:
-        return vae_loss(vae, recipe, step, vae_batch(recipe, step).to(device))
+        return vae_loss(vae, recipe, step, vae_batch(recipe, step).to(run.device))
 
-    adam = torch.optim.AdamW(
-        vae.parameters(), recipe.lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True
-    )
-    train(Stage("vae", vae, loss, [adam], recipe.steps, recipe.warmup), folder, resume=resume)
+    run.train(name, vae, loss, recipe)
 
 
-def train_unet(recipe: UnetRecipe, folder: Path, device: torch.device, *, resume: bool) -> None:
-    latents = cached(folder / "latents.pt", on(device, trained_vae(folder)), device)
-    denoiser = on(device, Denoiser(recipe.seed))
-    loss = unet_loss(denoiser, recipe, latents, device)
-    movers = optimizers(denoiser, recipe.lr)
-    stage = Stage(
-        "unet", denoiser, loss, movers, recipe.steps, recipe.warmup, recipe.level, recipe.ema
-    )
-    train(stage, folder, resume=resume)
+def train_unet(run: Run) -> None:
+    recipe, denoiser = UnetRecipe(), run.on(Denoiser(UnetRecipe().seed))
+    latents = cached(latents_of(run), run.on(trained_vae(run.folder / "vae.pt")), run.device)
+    run.train("unet", denoiser, unet_loss(denoiser, recipe, latents, run.device), recipe)
 
 
-def finish(folder: Path) -> None:
-    """The fp16 folder from the two checkpoints, whatever step they are at."""
-    vae = trained_vae(folder)
-    scale = float(torch.load(folder / "latents.pt", weights_only=True)["scale"])
+def train_flow(run: Run) -> None:
+    recipe, denoiser = FlowRecipe(), run.on(FlowDenoiser(FlowRecipe().seed))
+    vae = run.on(shipped_vae())
+    scale = float(vae.config["scaling_factor"])
+    latents = cached(run.folder / "latents-shipped.pt", vae, run.device)
+    latents = Latents(latents.pools, scale)  # which the folder has to keep
+    run.train("flow", denoiser, flow_loss(denoiser, recipe, latents, run.device), recipe)
+
+
+def latents_of(run: Run) -> Path:
+    return run.folder / "latents.pt"
+
+
+def finish(run: Run) -> None:
+    """The fp16 folder from the checkpoints, whatever step they are at."""
+    decoder = run.folder / "decoder.pt"
+    vae = trained_vae(decoder if decoder.exists() else run.folder / "vae.pt")
+    scale = float(torch.load(latents_of(run), weights_only=True)["scale"])
     vae.register_to_config(scaling_factor=scale)
     denoiser = Denoiser(UnetRecipe().seed)
-    denoiser.load_state_dict(read_kept(folder / "unet.pt"))
-    export(vae, denoiser, folder / "sketch")
+    denoiser.load_state_dict(read_kept(run.folder / "unet.pt"))
+    export(pipeline(vae, denoiser), run.folder / "sketch")
 
 
-def on(device: torch.device, model: M) -> M:
-    nn.Module.to(model, device)  # in place; diffusers' own `to` is typed for its instances only
-    return model
+def finish_flow(run: Run) -> None:
+    denoiser = FlowDenoiser(FlowRecipe().seed)
+    denoiser.load_state_dict(read_kept(run.folder / "flow.pt"))
+    export(flow_pipeline(shipped_vae(), denoiser), run.folder / "sketch-flux")
 
 
-def trained_vae(folder: Path) -> AutoencoderKL:
+def trained_vae(checkpoint: Path) -> AutoencoderKL:
     vae = new_vae(VaeRecipe().seed)
-    vae.load_state_dict(read_kept(folder / "vae.pt"))
+    vae.load_state_dict(read_kept(checkpoint))
     silence(vae)
     return vae.eval()
+
+
+def shipped_vae() -> AutoencoderKL:
+    """The autoencoder of `sketch`, which its sibling shares."""
+    return AutoencoderKL.from_pretrained(SHIPPED, torch_dtype=torch.float32).eval()
+
+
+MODELS: dict[str, dict[str, Callable[[Run], None]]] = {
+    "sketch": {"vae": train_vae, "unet": train_unet, "decoder": train_decoder, "export": finish},
+    "sketch-flux": {"flow": train_flow, "export": finish_flow},
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="checkpoints and finished folder")
+    parser.add_argument("--model", default="sketch", choices=tuple(MODELS))
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--stage", default="all", choices=("vae", "unet", "export", "all"))
+    parser.add_argument("--stage", help="one stage only; without it all, in their order")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoints in --out")
     parser.add_argument("--threads", type=int, default=1, help="of the CPU; last bits depend on it")
     given = parser.parse_args()
+    stages = MODELS[given.model]
+    if given.stage not in (None, *stages):
+        parser.error(f"the stages of {given.model} are {', '.join(stages)}")
     torch.set_num_threads(given.threads)
     given.out.mkdir(parents=True, exist_ok=True)
-    device = torch.device(given.device)
-    if given.stage in ("vae", "all"):
-        train_vae(VaeRecipe(), given.out, device, resume=given.resume)
-    if given.stage in ("unet", "all"):
-        train_unet(UnetRecipe(), given.out, device, resume=given.resume)
-    if given.stage in ("export", "all"):
-        finish(given.out)
+    run = Run(given.out, torch.device(given.device), given.resume)
+    for name, stage in stages.items():
+        if given.stage in (None, name):
+            stage(run)
 
 
 if __name__ == "__main__":
