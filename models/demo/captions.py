@@ -37,14 +37,15 @@ LIGHTS = {"by day": "the sun", "at sunset": "the sun", "at night": "the moon"}
 
 
 def caption(scene: Scene, rng: Random, explicit: float = 0.0) -> str:
-    """A training caption of the scene, at most 20 words; a share of them leaves nothing out."""
-    if rng.random() < explicit:
-        return full_caption(scene, pick(rng, TEMPLATES))
+    """A training caption of the scene, at most 20 words; of the longer ones the share `explicit`
+    leaves nothing out."""
     mark = rng.random()
     if mark < EMPTY:
         return ""
     if mark < EMPTY + BARE:
         return bare(scene, rng)
+    if rng.random() < explicit:
+        return full_caption(scene, pick(rng, TEMPLATES))
     opening = f"{pick(rng, FILLERS)} " if rng.random() < FILLED else ""
     if scene.land is not None:
         return tidy(opening + scenery(scene, rng))

@@ -64,8 +64,8 @@ class Phase:
     """So many steps of a batch size on a mix of scenes.
 
     `square` is the share of steps in square frames; the rest is half wide, half tall, at two thirds
-    of the batch, which is as many pixels. `explicit` is the share of captions that leave nothing
-    out.
+    of the batch, which is as many pixels. `explicit` is the share of longer captions that leave
+    nothing out.
     """
 
     steps: int
@@ -80,12 +80,12 @@ class UnetRecipe:
     seed: int = 12
     lr: float = 0.012  # of the matrices; AdamW takes a share of it
     warmup: int = 100
-    level: int = 3000  # the step at which the learning rate starts to fall
+    level: int = 2200  # the step at which the learning rate starts to fall
     ema: float = 0.999
     phases: tuple[Phase, ...] = (
-        Phase(800, SHAPES_ONLY, 1.0, 0.5),
-        Phase(1200, SINGLES, 0.7, 0.5),
-        Phase(5000, EVERYTHING, 0.6, 0.5),
+        Phase(600, SHAPES_ONLY, 1.0, 0.5),
+        Phase(800, SINGLES, 0.7, 0.5),
+        Phase(3400, EVERYTHING, 0.6, 0.5),
     )
 
     @property

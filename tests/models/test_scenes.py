@@ -253,7 +253,7 @@ def test_training_captions_use_known_words_and_never_lie() -> None:
 
 def test_some_captions_are_empty_and_some_a_single_word() -> None:
     rng = Random(5)
-    lengths = [len(caption(single(Random(index)), rng).split()) for index in range(2000)]
+    lengths = [len(caption(single(Random(index)), rng, 0.5).split()) for index in range(2000)]
     assert 0.07 < lengths.count(0) / 2000 < 0.13
     assert 0.05 < lengths.count(1) / 2000 < 0.13
 

@@ -53,7 +53,8 @@ def test_a_batch_is_of_one_frame_and_of_the_kinds_of_its_phase() -> None:
         frame = batch.latents.shape[-1] * 8, batch.latents.shape[-2] * 8
         seen.add(frame)
         assert len(batch.latents) == len(batch.captions) == sizes[frame]
-        assert all(text.split()[0] in ("two", "three", "a", "an") for text in batch.captions)
+        said = [text.split() for text in batch.captions]
+        assert all({"two", "three"} & set(words) for words in said if len(words) > 2)
     assert seen == set(FRAMES)
 
 
