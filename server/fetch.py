@@ -260,6 +260,6 @@ def _target(url: httpx2.URL) -> httpcore2.URL:
 
 
 def _header(answer: httpcore2.Response, name: bytes) -> str:
-    """The value of a header; two of a kind as one that nobody accepts."""
+    """The value of a header; two of a kind are joined, as HTTP has it."""
     found = [value for key, value in answer.headers if key.lower() == name]
     return b", ".join(found).decode("latin-1").strip()

@@ -7,6 +7,7 @@ import re
 import resource
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import time
@@ -19,7 +20,7 @@ import pytest
 from server.artifacts import LINK_SECONDS, Artifact, Artifacts
 from server.errors import Expired, Forbidden, Unstored
 from server.links import kept_key
-from server.shelf import Shelf
+from server.shelf import Shelf, ShelfFault
 
 HOUR = 3600
 DAY = 24 * HOUR
@@ -206,6 +207,7 @@ def test_our_own_link_on_any_host(shelf: Shelf):
 def test_what_is_too_old_is_swept(shelf: Shelf):
     async def story() -> None:
         clock = Clock()
+        clock.now = float(int(clock.now))  # to the second
         artifacts = store(shelf, clock)
         shelf.put("notes.txt", b"not ours", "text/plain")
         old = await artifacts.put(PNG, "image/png")
@@ -306,6 +308,7 @@ def test_a_full_disk_is_said_and_gets_better(tmp_path: Path, caplog: pytest.LogC
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         assert "too large" in caplog.text
         assert names_in(tmp_path / "a") == {kept.id}  # nothing by halves
+        assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o700  # nobody else's business
         assert await artifacts.read((await artifacts.put(bytes(10**6), "image/png")).id)
 
     asyncio.run(story())
@@ -370,7 +373,9 @@ def test_without_a_key_nothing_is_kept(tmp_path: Path):
     asyncio.run(story())
 
 
-def test_a_bucket_that_is_not_there(s3: str, monkeypatch: pytest.MonkeyPatch):
+def test_a_bucket_that_is_not_there(
+    s3: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -383,6 +388,16 @@ def test_a_bucket_that_is_not_there(s3: str, monkeypatch: pytest.MonkeyPatch):
                 await artifacts.sweep()
             with pytest.raises(Unstored):
                 await artifacts.put(PNG, "image/png")
+            with pytest.raises(ShelfFault):  # and not that the picture is not there
+                artifacts._shelf.put("a", PNG, "image/png")
+            caplog.clear()
+            sweeping = asyncio.create_task(artifacts.run())
+            async with asyncio.timeout(20):
+                while "artifacts: sweep" not in caplog.text:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)
+            assert not sweeping.done()  # it waits for better times
+            sweeping.cancel()
 
     asyncio.run(story())
 

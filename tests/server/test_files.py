@@ -74,6 +74,28 @@ def test_the_bytes_and_what_is_said_of_them(tmp_path: Path, mime: str, ending: s
     tell(tmp_path, story)
 
 
+def test_head_reads_nothing(tmp_path: Path):
+    async def story(client: httpx2.AsyncClient, artifacts: Artifacts, clock: Clock) -> None:
+        artifact = await artifacts.put(DATA, "image/png")
+        path, _, query = artifacts.sign(artifact.id).path.partition("?")
+        sent: list[Message] = []
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        async def receive() -> Message:
+            return {"type": "http.request"}
+
+        scope = {"type": "http", "method": "HEAD", "path": path, "headers": []}
+        app = FastAPI()
+        app.include_router(files.build(artifacts))
+        await app(scope | {"query_string": query.encode()}, receive, send)
+        assert sent[0]["status"] == 200
+        assert b"".join(message.get("body", b"") for message in sent) == b""
+
+    tell(tmp_path, story)
+
+
 def test_who_has_it_already_is_not_sent_it(tmp_path: Path):
     async def story(client: httpx2.AsyncClient, artifacts: Artifacts, clock: Clock) -> None:
         artifact = await artifacts.put(DATA, "image/png")
