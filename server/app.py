@@ -42,7 +42,7 @@ BASES = {"aimo": "/api/v1", "venice": "/api/v1", "depicta": "/v1", "openai": "/v
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Everything that paints, without HTTP."""
+    """Everything that paints; and what requests need besides, which runs only while they come."""
 
     config: Config
     decoders: Decoders
@@ -53,16 +53,13 @@ class Parts:
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
-        """Start the decoders, the workers and the sweeping; on leaving, cancel what is left and end
-        them."""
-        async with self.decoders, self.fetcher, asyncio.TaskGroup() as tasks:
+        """Start the decoders and the workers; on leaving, cancel what is left and end them."""
+        async with self.decoders, asyncio.TaskGroup() as tasks:
             tasks.create_task(self.dispatch.run())
-            sweeping = tasks.create_task(self.artifacts.run())
             try:
                 yield
             finally:
                 await self.dispatch.close()
-                sweeping.cancel()
 
     def readiness(self) -> Readiness:
         """Ready when a worker takes work and a model painted its warm-up picture.
@@ -198,10 +195,11 @@ def _lifespan(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         try:
-            async with parts.running(), asyncio.TaskGroup() as tasks:
-                announcing = tasks.create_task(announce())
+            async with parts.running(), parts.fetcher, asyncio.TaskGroup() as tasks:
+                going = [tasks.create_task(work) for work in (announce(), parts.artifacts.run())]
                 yield
-                announcing.cancel()
+                for task in going:
+                    task.cancel()
         except BaseException:
             on_broken()
             raise

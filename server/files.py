@@ -53,6 +53,7 @@ def build(artifacts: Artifacts) -> APIRouter:
         200: {"content": {"image/*": {"schema": {"type": "string", "format": "binary"}}}},
         304: {"description": "The caller has it already."},
         403: {"description": "The link was not signed here."},
+        404: {"description": "A path with more parts than a link has."},
         410: {"description": "The link has expired, or the result is no longer kept."},
         503: {"description": "Results cannot be read now."},
     }

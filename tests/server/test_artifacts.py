@@ -455,23 +455,23 @@ def test_what_a_dead_writer_left_is_swept_but_not_what_is_being_written(tmp_path
     asyncio.run(story())
 
 
-def test_the_loop_is_never_held_up_for_long(tmp_path: Path):
-    async def story() -> float:
-        artifacts = store(Shelf(tmp_path.as_uri()), Clock())
-        data = os.urandom(2 * 2**20)
-        worst = 0.0
+def test_a_bucket_that_hangs_holds_up_nobody_else(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
 
-        async def watch() -> None:
-            nonlocal worst
-            while True:
+    async def story() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+            artifacts = store(Shelf("s3://bucket/x", endpoint), Clock())
+            putting = asyncio.create_task(artifacts.put(PNG, "image/png"))
+            longest = 0.0
+            for _ in range(30):
                 before = time.perf_counter()
-                await asyncio.sleep(0)
-                worst = max(worst, time.perf_counter() - before)
+                await asyncio.sleep(0.01)
+                longest = max(longest, time.perf_counter() - before)
+            assert longest < 0.25
+            assert not putting.done()
+        with pytest.raises(Unstored):  # now that nobody listens
+            await putting
 
-        watching = asyncio.create_task(watch())
-        for _ in range(10):
-            assert await artifacts.read((await artifacts.put(data, "image/png")).id) == data
-        watching.cancel()
-        return worst
-
-    assert min(asyncio.run(story()) for _ in range(3)) < 0.05  # s; a busy machine adds its own
+    asyncio.run(story())
