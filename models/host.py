@@ -1,13 +1,16 @@
 """What a worker has to ask of its device. Imports torch only if a model of the worker needs it."""
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 
-from models import families, weights
+from models import families, manifest, weights
 from models.canvas import Unloadable
 from models.contract import AnyEvent, Described, Failed, Fault, ModelSpec, WorkerSpec
 
 SHARE_OF_GPU = 0.85  # of its memory, for weights; the rest is for what they compute
 SHARE_OF_RAM = 0.6  # a CPU's memory is other programs' too
+PULSE_SECONDS = 1.0  # between two signs of life while files are hashed
 UNLIMITED = 1 << 62  # bytes
 # The folders of what is offloaded.
 AWAY = {"none": (), "text": ("text_encoder",), "all": ("text_encoder", "unet", "transformer")}
@@ -58,6 +61,32 @@ def expected(model: ModelSpec, device_name: str) -> int:
     away = AWAY[model.offload]
     base = Path(model.base) if model.base else None
     return weights.numbers(Path(model.path), base, without=away) * dtype.itemsize
+
+
+def check_weights(model: ModelSpec, alive: Callable[[], None]) -> None:
+    """See that a model's weights are those that its manifest knows.
+
+    Hashes only what was touched since, and calls `alive` about every second meanwhile.
+
+    Raises:
+        Unloadable: they are not, or the manifest cannot be read.
+    """
+    if not model.manifest:
+        return
+    last = time.monotonic()
+
+    def note(count: int) -> None:
+        nonlocal last
+        if time.monotonic() - last > PULSE_SECONDS:
+            last = time.monotonic()
+            alive()
+
+    try:
+        wrong = manifest.changes(Path(model.path), manifest.load(Path(model.manifest)), note)
+    except (manifest.ManifestError, OSError) as error:
+        raise Unloadable(str(error)) from None
+    if wrong:
+        raise Unloadable(f"{model.path}: its weights were changed: {manifest.summary(wrong)}")
 
 
 def give_back(spec: WorkerSpec) -> None:

@@ -216,6 +216,7 @@ class Worker:
         """
         began = time.perf_counter()
         self._emit(Loading(spec.id))
+        host.check_weights(spec, alive=lambda: self._emit(Loading(spec.id)))
         model = families.loader(spec.family)(spec, self._spec.device)
         if spec.id not in self._caps:
             self._caps[spec.id] = warm_up(model, spec)

@@ -7,7 +7,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from fastapi import FastAPI
@@ -32,6 +32,7 @@ from server.pictures import DecodeLimits, Decoders
 from server.reach import Reach
 from server.service import Service
 from server.shelf import Shelf
+from server.status import Status, status
 from server.stock import missing, worker_spec
 from server.tables import LimitsTable, ServerTable
 from server.uploads import Uploads
@@ -50,6 +51,7 @@ class Parts:
     service: Service
     artifacts: Artifacts
     fetcher: Fetcher
+    built: float = field(default_factory=time.monotonic)
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
@@ -79,6 +81,17 @@ class Parts:
         ready = bool(loaded) and not waking
         return Readiness(ready, tuple(reasons), settled=not waking or failed == models)
 
+    def status(self) -> Status:
+        """What is in memory, and how busy it is."""
+        dispatch = self.dispatch
+        return status(
+            [table.id for table in self.config.model],
+            dispatch.engines,
+            dispatch.live_by_model,
+            dispatch.waiting_by_model,
+            time.monotonic() - self.built,
+        )
+
     async def settled(self) -> Readiness:
         """Wait until something can be painted, or nothing ever will."""
         while not (now := self.readiness()).settled:
@@ -93,8 +106,9 @@ def assemble(config: Config) -> Parts:
         ConfigError: no model has its files.
     """
     limits = config.limits
-    launch.prepare({model.family for model in config.model}, config.worker.threads)
-    engine = LocalEngine(worker_spec(config), config.worker.start_seconds, missing(config))
+    spec = worker_spec(config)
+    launch.prepare({model.family for model in spec.models}, config.worker.threads)
+    engine = LocalEngine(spec, config.worker.start_seconds, missing(config))
     dispatch = Dispatch([engine], Backlog(limits.waiting))
     decoders = Decoders(
         DecodeLimits(
@@ -156,7 +170,7 @@ def build(
         lifespan=_lifespan(parts, on_settled, on_broken),
         redirect_slashes=False,
     )
-    app.include_router(ops.build(parts.readiness))
+    app.include_router(ops.build(parts.readiness, parts.status))
     app.include_router(files.build(parts.artifacts))
     for path, dialect in dialects(parts).items():
         app.mount(path, dialect)

@@ -6,7 +6,7 @@ worker has in memory go before those it would have to load, but only so often: t
 do not drive each other out with every picture, and neither waits for ever.
 """
 
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
@@ -52,6 +52,14 @@ class Backlog:
     def __len__(self) -> int:
         """Waiting canvases."""
         return len(self._returned) + sum(len(request.indexes) for request in self._requests())
+
+    @property
+    def by_model(self) -> Counter[str]:
+        """Waiting canvases of each model."""
+        count = Counter(canvas.job.model for canvas in self._returned)
+        for request in self._requests():
+            count[request.job.model] += len(request.indexes)
+        return count
 
     def fits(self, canvases: int) -> bool:
         """Whether so many more may wait."""

@@ -1,9 +1,12 @@
 """The `limner` command. Imports what a command needs when it runs, so that `--help` is instant."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from server.snapshots import Repository
 
 app = typer.Typer(
     help="A local image inference server.", no_args_is_help=True, add_completion=False
@@ -14,6 +17,8 @@ app.add_typer(config_app, name="config")
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="A TOML file; the shipped demo.toml if absent.")
 ]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Json = Annotated[bool, typer.Option("--json", help="For programs.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 
 
@@ -24,7 +29,7 @@ def serve(
     config: ConfigFile = None,
     model: Annotated[
         list[str] | None,
-        typer.Option(help="NAME=PATH: serve this checkpoint, needing no file. Repeatable."),
+        typer.Option(help="NAME=PATH or NAME=hf:ORG/NAME: serve it, needing no file. Repeatable."),
     ] = None,
     model_dir: Annotated[
         list[Path] | None,
@@ -76,12 +81,93 @@ def models(config: ConfigFile = None) -> None:
     run(config)
 
 
+@app.command()
+def pull(
+    repository: Annotated[str, typer.Argument(metavar="ORG/NAME", help="On the Hugging Face hub.")],
+    revision: Annotated[str, typer.Option(help="A branch, tag or commit.")] = "",
+    file: Annotated[str, typer.Option(help="Only this .safetensors file.")] = "",
+    bare: Annotated[
+        bool, typer.Option("--bare", help="No weights: only what single files lack.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be fetched.")
+    ] = False,
+    yes: Yes = False,
+    config: ConfigFile = None,
+) -> None:
+    """Fetch a model's weights into the Hugging Face cache, and check them."""
+    from server.pulling import pull as run
+
+    text = f"{repository}@{revision}" if revision else repository
+    run(_repository(text), file, config, bare=bare, dry=dry_run, sure=yes)
+
+
+@app.command()
+def verify(
+    models: Annotated[
+        list[str] | None, typer.Argument(metavar="MODEL", help="Configured ones; all if none.")
+    ] = None,
+    renew: Annotated[
+        bool, typer.Option("--renew", help="Take the weights as they are from now on.")
+    ] = False,
+    config: ConfigFile = None,
+) -> None:
+    """Compare weights with what they were when they were fetched or first verified."""
+    from server.keeping import verify as run
+
+    run(models or (), renew, config)
+
+
+@app.command()
+def ls(as_json: Json = False, config: ConfigFile = None) -> None:
+    """List the checkpoints on this machine."""
+    from server.keeping import ls as run
+
+    run(config, as_json)
+
+
+@app.command()
+def rm(
+    repository: Annotated[
+        str, typer.Argument(metavar="ORG/NAME[@REVISION]", help="As `limner ls` shows it.")
+    ],
+    yes: Yes = False,
+    config: ConfigFile = None,
+) -> None:
+    """Remove a repository, or one revision of it, from the Hugging Face cache."""
+    from server.keeping import rm as run
+
+    run(_repository(repository), "@" not in repository, yes, config)
+
+
+@app.command()
+def ps(
+    url: Annotated[str, typer.Option(help="Of the server; as configured if absent.")] = "",
+    as_json: Json = False,
+    config: ConfigFile = None,
+) -> None:
+    """Tell what a running server has in memory."""
+    from server.asking import ps as run
+
+    run(config, url, as_json)
+
+
 @config_app.command("check")
 def check(file: Path) -> None:
     """Say what is wrong with a configuration file, or that nothing is."""
     from server.commands import check as run
 
     run(file)
+
+
+def _repository(text: str) -> "Repository":
+    """What ORG/NAME[@REVISION] names."""
+    from server.snapshots import Repository
+
+    try:
+        return Repository.parse(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r:.200} {error}", param_hint="ORG/NAME") from None
 
 
 def _named(text: str) -> tuple[str, str]:

@@ -1,13 +1,11 @@
 """What the commands do: serve, paint, list models, check a configuration. Speaks to a terminal."""
 
 import asyncio
-import contextlib
-import ipaddress
 import logging
 import signal
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast, get_args
@@ -20,7 +18,7 @@ from rich.table import Table
 
 from server.app import Parts, assemble, build
 from server.catalog import Catalog, Size
-from server.config import Config, ConfigError, load
+from server.config import Config, ConfigError
 from server.errors import Refusal
 from server.intake import Draft, Format
 from server.memory import return_large_blocks
@@ -28,11 +26,9 @@ from server.ops import Readiness
 from server.service import Admitted, Missed, Painted, Result
 from server.service import Progress as StepDone
 from server.stock import missing
+from server.terminal import Named, Overrides, local_address, read
 
 log = logging.getLogger(__name__)
-
-Overrides = Mapping[str, Mapping[str, object]]
-Named = Sequence[tuple[str, str]]  # models by id, and their paths
 
 EXAMPLE = (
     "curl -s {url}/api/v1/image/generate -H 'Content-Type: application/json' \\\n"
@@ -59,7 +55,7 @@ def serve(
         # uvicorn takes these over, and raises them again when it has ended in good order.
         signal.signal(ending, lambda number, frame: None)
     with listen(config) as listener:
-        url = address(config, listener)
+        url = address(config, listener.getsockname()[1])
 
         serving = Serving(url, config.model[0].id)
         serving.run(parts, config.server.grace_seconds, listener)
@@ -124,16 +120,9 @@ def listen(config: Config) -> socket.socket:
         raise SystemExit(f"cannot listen on {host}:{port}: {error.strerror}") from None
 
 
-def address(config: Config, listener: socket.socket) -> str:
+def address(config: Config, port: int) -> str:
     """The URL to tell people."""
-    if config.server.public_url:
-        return config.server.public_url
-    host = config.server.host
-    with contextlib.suppress(ValueError):  # a name is no address
-        if ipaddress.ip_address(host).is_unspecified:  # any address, so this machine's too
-            host = "::1" if ":" in host else "127.0.0.1"
-    host = f"[{host}]" if ":" in host else host
-    return f"http://{host}:{listener.getsockname()[1]}"
+    return config.server.public_url or local_address(config.server.host, port)
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,13 +232,16 @@ def bar() -> Progress:
 def models(path: Path | None) -> None:
     """Print a table of the configured models."""
     table = Table("model", "family", "tasks", "paints", "answers", "steps", "aliases")
-    for offering in Catalog.of(read(path, {})).offerings:
+    config = read(path, {})
+    for offering in Catalog.of(config).offerings:
         sizes = ", ".join(map(str, offering.sizing.native))
         table.add_row(
             *(offering.id, offering.family, ", ".join(offering.tasks), sizes),
             *(str(offering.sizing.default), str(offering.steps), ", ".join(offering.aliases)),
         )
     rich.print(table)
+    for reason in missing(config).values():
+        print(reason, file=sys.stderr)
 
 
 def check(file: Path) -> None:
@@ -259,16 +251,6 @@ def check(file: Path) -> None:
         raise SystemExit("\n".join(absent.values()))
     assemble_or_exit(config)
     print(f"{file} is fine: {len(config.model)} models, {len(config.style)} styles")
-
-
-def read(
-    path: Path | None, overrides: Overrides, models: Named = (), model_dirs: Sequence[Path] = ()
-) -> Config:
-    """The configuration, or the end."""
-    try:
-        return load(path, overrides, models, model_dirs)
-    except ConfigError as error:
-        raise SystemExit(str(error)) from None
 
 
 def assemble_or_exit(config: Config) -> Parts:

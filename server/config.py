@@ -17,12 +17,14 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from server.mistakes import LISTS, TABLES, ConfigError, explain, is_sequel
+from server.snapshots import HF
 from server.stock import add_found, described
-from server.tables import DEMO, HUB, Config
+from server.tables import DEMO, Config
 
 __all__ = ["Config", "ConfigError", "load", "shipped"]
 
 PREFIX = "LIMNER_"
+WHOLE = ("~", DEMO, HF)  # a path that starts so is not relative to anything
 Tree: TypeAlias = dict[str, Any]
 
 
@@ -83,7 +85,7 @@ def shipped(name: str) -> Path:
 
 def _named(id_: str, path: str) -> Tree:
     """The table of a model given on the command line."""
-    return {"id": id_, "path": path if path.startswith("~") else str(Path(path).absolute())}
+    return {"id": id_, "path": path if path.startswith(WHOLE) else str(Path(path).absolute())}
 
 
 # -- Files and variables --------------------------------------------------------------------------
@@ -182,7 +184,7 @@ def _anchor_all(table: Tree, key: str, folder: Path) -> None:
 
 
 def _anchored(path: str, folder: Path) -> str:
-    return path if path.startswith(("~", DEMO, HUB)) else str((folder / path).absolute())
+    return path if path.startswith(WHOLE) else str((folder / path).absolute())
 
 
 def _is_tree(value: object) -> TypeGuard[Tree]:

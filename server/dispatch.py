@@ -5,7 +5,7 @@ Every submitted canvas ends in exactly one of Finished, Failed, Cancelled, whate
 
 import asyncio
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -128,6 +128,17 @@ class Dispatch:
     def live(self) -> int:
         """Canvases being painted."""
         return sum(len(desk.live) for desk in self._desks.values())
+
+    @property
+    def waiting_by_model(self) -> Counter[str]:
+        """Canvases in the backlog, of each model."""
+        return self._backlog.by_model
+
+    @property
+    def live_by_model(self) -> Counter[str]:
+        """Canvases being painted, of each model."""
+        desks = self._desks.values()
+        return Counter(canvas.job.model for desk in desks for canvas in desk.live.values())
 
     async def change(self) -> None:
         """Wait until a worker says something, or is gone."""

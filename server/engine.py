@@ -22,6 +22,7 @@ from models.contract import (
     Loaded,
     LoadFailed,
     Loading,
+    Ready,
     Room,
     Stop,
     Task,
@@ -61,6 +62,11 @@ class Engine(Protocol):
     @property
     def state(self) -> State: ...
     @property
+    def device(self) -> str:
+        """What it paints on; empty until it has told."""
+        ...
+
+    @property
     def canvases(self) -> int:
         """How many canvases it takes on at once; 0 while it takes none."""
         ...
@@ -73,6 +79,16 @@ class Engine(Protocol):
     @property
     def resident(self) -> Collection[str]:
         """Those that it has in memory."""
+        ...
+
+    @property
+    def loading(self) -> str | None:
+        """The one that it is loading."""
+        ...
+
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        """Bytes of the weights of those it has loaded so far."""
         ...
 
     @property
@@ -114,8 +130,10 @@ class LocalEngine:
         self._stopping = asyncio.Event()
         self._over = asyncio.Event()
         self.state: State = "starting"
+        self.device = ""
         self.canvases = 0
         self.models: dict[str, tuple[Task, ...]] = {}
+        self.sizes: dict[str, int] = {}
         self.resident: set[str] = set()
         self._absent = dict(failures or {})
         self._reported: dict[str, str] = {}  # models that this worker could not load
@@ -130,6 +148,10 @@ class LocalEngine:
     @property
     def offered(self) -> Collection[str]:
         return {model.id for model in self._spec.models} - self.failures.keys()
+
+    @property
+    def loading(self) -> str | None:
+        return self._loading
 
     def send(self, command: AnyCommand) -> None:
         if self._writer is not None and not self._writer.is_closing():
@@ -210,6 +232,8 @@ class LocalEngine:
 
     def _note(self, event: AnyEvent) -> None:
         match event:
+            case Ready(device):
+                self.device = device
             case Room(canvases):
                 self.canvases = canvases
                 self.state = "ready"
@@ -221,6 +245,7 @@ class LocalEngine:
                 self._loading = None
                 self._killed_by.pop(model, None)
                 self.models[model] = tasks
+                self.sizes[model] = size
                 self.resident.add(model)
                 self.failures.pop(model, None)
                 gigabytes = size / 1e9
@@ -267,6 +292,7 @@ class LocalEngine:
         self._writer = None
         self.canvases = 0
         self.models = {}
+        self.sizes = {}
         self.resident = set()
         self._reported = {}
 

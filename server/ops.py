@@ -1,11 +1,14 @@
-"""What an operator's tools ask: is the process alive, and can it paint? Knows no dialect."""
+"""What an operator's tools ask: does it live, can it paint, what is in memory? Knows no dialect."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import msgspec
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse
+
+from server.status import Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +23,9 @@ class Readiness:
     settled: bool = True
 
 
-def build(readiness: Callable[[], Readiness]) -> APIRouter:
+def build(readiness: Callable[[], Readiness], status: Callable[[], Status]) -> APIRouter:
     """`GET /healthz`: 200 while the process answers. `GET /readyz`: 200, or 503 with reasons.
+    `GET /statusz`: a `Status` as JSON.
 
     `HEAD` is answered alike, without the body: load balancers ask that way.
     """
@@ -38,10 +42,15 @@ def build(readiness: Callable[[], Readiness]) -> APIRouter:
             return _fresh(request, {"status": "ready"}, 200)
         return _fresh(request, {"status": "not ready", "reasons": list(state.reasons)}, 503)
 
+    async def statusz(request: Request) -> JSONResponse:
+        """What is in memory, and how busy it is."""
+        return _fresh(request, msgspec.to_builtins(status()), 200)
+
     not_now = {503: {"description": "Not now; the body says why."}}
     router.add_api_route("/healthz", healthz, methods=["GET"])
     router.add_api_route("/readyz", readyz, methods=["GET"], responses={**not_now})
-    for path, route in (("/healthz", healthz), ("/readyz", readyz)):
+    router.add_api_route("/statusz", statusz, methods=["GET"])
+    for path, route in (("/healthz", healthz), ("/readyz", readyz), ("/statusz", statusz)):
         router.add_api_route(path, route, methods=["HEAD"], include_in_schema=False)
     return router
 

@@ -11,15 +11,22 @@ from typing import Any, TypeAlias, TypeGuard
 
 import msgspec
 
+from models import manifest
 from models.contract import LoraSpec, ModelSpec, WorkerSpec
+from server import snapshots
 from server.mistakes import ConfigError
 from server.single import recognised
-from server.tables import DEMO, HUB, Config, ModelTable
+from server.snapshots import HF, Repository
+from server.tables import DEMO, Config, ModelTable
 from server.traits import INDEX, of_file, traits
 from server.trees import checkpoints, name_of
 
 Tree: TypeAlias = dict[str, Any]
 Origins: TypeAlias = MutableMapping[str, list[Path]]  # the file that each entry of a list is from
+
+# A repository that is not here says nothing of itself. Until it is, no worker hears of its model,
+# and this only stands in for what a table must have.
+UNKNOWN: Tree = {"family": "sdxl", "native": ("1024x1024",)}
 
 # -- What a worker is told ------------------------------------------------------------------------
 
@@ -40,7 +47,9 @@ def worker_spec(config: Config) -> WorkerSpec:
         memory=config.worker.memory_bytes,
         models=tuple(
             msgspec.structs.replace(
-                model_spec(model, config.loads_ahead(model)), loras=_loras(config, model.id)
+                model_spec(model, config.loads_ahead(model)),
+                loras=_loras(config, model.id),
+                manifest=_manifest(config, model),
             )
             for model in config.model
             if model.id not in absent
@@ -68,11 +77,24 @@ def model_spec(model: ModelTable, preload: bool = True) -> ModelSpec:
     )
 
 
+def checkpoint(model: ModelTable) -> Path:
+    """What the path of a model leads to, whether it is there or not."""
+    return place_of(model.path)
+
+
 def place_of(path: str) -> Path:
     """What the path of a model leads to."""
+    if path.startswith(HF):
+        return snapshots.folder(Repository.parse(path))
     if path.startswith(DEMO):
         return Path(str(importlib.resources.files("models"))) / "demo" / path.removeprefix(DEMO)
     return Path(path).expanduser()
+
+
+def _manifest(config: Config, model: ModelTable) -> str:
+    """The file that says what a model's weights are to be; empty if there is none."""
+    place = manifest.place(config.server.data_dir, checkpoint(model)) if model.path else None
+    return str(place) if place and place.is_file() else ""
 
 
 def _loras(config: Config, model: str) -> tuple[LoraSpec, ...]:
@@ -98,15 +120,22 @@ def _want(model: ModelTable) -> str:
     """What is not there of a model; nothing if all is."""
     place = place_of(model.path)
     if model.preview and not place_of(model.preview).is_dir():
-        return f'preview "{model.preview}" leads to no folder'
+        return _absence("preview", model.preview, place_of(model.preview))
     if place.is_file():
         if model.base and place_of(model.base).is_dir():
             return ""
-        return (
-            f'path "{model.path}" is a single file, and what it lacks (configurations, tokenizers) '
-            f'is not there: base "{model.base}" is no folder'
-        )
-    return "" if place.is_dir() else f'path "{model.path}" leads to {place}, which is not a folder'
+        lacks = f'path "{model.path}" is a single file, which lacks configurations and tokenizers'
+        whole = (known := recognised(place)) is not None and known.whole
+        return f"{lacks}; {_absence('base', model.base, place_of(model.base or '.'), bare=whole)}"
+    return "" if place.is_dir() else _absence("path", model.path, place)
+
+
+def _absence(key: str, path: str, place: Path, *, bare: bool = False) -> str:
+    """What to tell of a path that leads to nothing; `bare` if its weights are not needed."""
+    if path.startswith(HF):
+        name = ("--bare " if bare else "") + path.removeprefix(HF)
+        return f'{key} "{path}" is not on this machine: `limner pull {name}` fetches it'
+    return f'{key} "{path}" leads to {place}, which is not a folder'
 
 
 # -- Tables before they are checked ---------------------------------------------------------------
@@ -148,8 +177,10 @@ def described(model: object) -> object:
     try:
         place = place_of(model["path"])
         found = _of_file(model, place) if place.is_file() else traits(place)
-    except RuntimeError:  # no home folder to start from: checking the path says so
+    except (RuntimeError, ValueError):  # no home folder, no repository: checking the path says so
         return model
+    if "family" not in model and not found and model["path"].startswith(HF) and not place.is_dir():
+        return UNKNOWN | {key: model[key] for key in ("id", "path") if key in model}
     if "family" not in model and not found:
         raise ConfigError(f"[[model]] {model.get('id')}: {_unknown(place)}")
     # To another family than the files' own, the keys would say something else.
@@ -159,7 +190,7 @@ def described(model: object) -> object:
 def _of_file(model: Tree, file: Path) -> Tree:
     """What a single file adds: of its base too, which is a public checkpoint if none is named."""
     known = recognised(file)
-    base = model.get("base") or (f"{HUB}{known.base}" if known else "")
+    base = model.get("base") or (f"{HF}{known.base}" if known else "")
     return {"base": base, **of_file(file, place_of(str(base)))} if known else {}
 
 

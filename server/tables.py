@@ -23,11 +23,11 @@ from pydantic import (
 from models.contract import SCHEDULERS, Dtype, Offload, Task
 from server.addresses import bare_host, fetched_from, host_name, is_loopback, origin, shelf, url
 from server.sizes import MAX_SIDE, MIN_SIDE, Size, Sizing
+from server.snapshots import HF, Repository
 
 TASKS: tuple[Task, ...] = ("generate", "edit", "inpaint")
 KEY_CHARS = 32  # of a signing key
 DEMO = "demo:"  # a path that starts so names a folder that ships with the package
-HUB = "hf:"  # a path that starts so names a repository in the local cache of downloads
 
 
 def _size(value: object) -> Size:
@@ -62,6 +62,8 @@ def _ordered(low_high: tuple[float, float]) -> tuple[float, float]:
 def _model_path(text: str) -> str:
     if text.startswith(DEMO) and not text.removeprefix(DEMO).isidentifier():
         raise ValueError(f'must name a model that ships with limner, like "{DEMO}sketch"')
+    if text.startswith(HF):
+        return Repository.parse(text).path
     return str(_at_home(Path(text))) if text.startswith("~") else text
 
 

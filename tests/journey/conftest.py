@@ -14,6 +14,10 @@ from pathlib import Path
 import httpx2
 import psutil
 import pytest
+from huggingface_hub import constants
+
+from server.cli import app
+from tests.journey.fakehub import NEEDED, NEEDLESS, Done, Hub, Repo
 
 ROOT = Path(__file__).parents[2]
 READY = re.compile(r"limner is ready on (http://\S+)")
@@ -129,3 +133,52 @@ def own_toy(toy_config: Path) -> Iterator[Server]:
     """A server with the toy model, for one test that is hard on it."""
     with serving("--config", str(toy_config)) as server:
         yield server
+
+
+# -- Commands, and the hub they fetch from ---------------------------------------------------------
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[Hub]:
+    hub = Hub(tmp_path / "cache")
+    hub.repos["ann/tiny"] = Repo({**NEEDED, **NEEDLESS})
+    yield hub
+    hub.close()
+
+
+@pytest.fixture
+def limner(hub: Hub, monkeypatch, capsys) -> Callable[..., Done]:
+    """Run the command against the hub, in this process: that is quicker."""
+    for name, value in hub.constants.items():
+        monkeypatch.setattr(constants, name, value)  # the library has read the environment already
+    monkeypatch.setenv("LIMNER_SERVER__DATA_DIR", str(hub.data))
+
+    def run(*words: str) -> Done:
+        code = 0
+        try:
+            app(list(words), standalone_mode=False)
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 1
+            print("" if end.code == code else end.code, file=sys.stderr)
+        said = capsys.readouterr()
+        return Done(code, said.out, said.err)
+
+    return run
+
+
+@pytest.fixture
+def process(hub: Hub) -> Callable[..., Done]:
+    """Run the command against the hub, as its users do."""
+
+    def run(*words: str, **more: str) -> Done:
+        done = subprocess.run(
+            [sys.executable, "-m", "server", *words],
+            cwd=ROOT,
+            env=os.environ | hub.environment | more,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    return run

@@ -14,7 +14,7 @@ import msgspec
 import psutil
 import pytest
 
-from models import launch, wire
+from models import launch, manifest, wire
 from models.contract import (
     AnyCommand,
     AnyEvent,
@@ -124,6 +124,26 @@ def test_it_paints_and_the_same_seed_is_the_same_picture() -> None:
         assert isinstance(again, Finished)
         assert first.image == again.image
         assert first.image != second.image
+
+
+def test_a_model_whose_weights_were_changed_is_refused_and_the_others_serve(tmp_path: Path) -> None:
+    file = tmp_path / "weights" / "unet.safetensors"
+    file.parent.mkdir()
+    file.write_bytes(bytes(9000))
+    place = manifest.place(tmp_path, file.parent)
+    manifest.save(manifest.record(file.parent), place, file.parent)
+    # The toy family looks at no files, so that only the manifest can object.
+    kept = msgspec.structs.replace(TOY, id="kept", path=str(file.parent), manifest=str(place))
+    with worker(kept, TOY) as talk:
+        assert isinstance(talk.until(Loaded, LoadFailed), Loaded)
+    file.write_bytes(bytes(8000) + b"\1" * 1000)
+    with worker(kept, TOY) as talk:
+        failed = talk.until(Loaded, LoadFailed)
+        assert isinstance(failed, LoadFailed)
+        assert "unet.safetensors has other contents" in failed.reason
+        loaded = talk.until(Loaded)
+        assert isinstance(loaded, Loaded)
+        assert loaded.model == "toy"
 
 
 def test_attachments_reach_the_canvas_and_are_forgotten_on_release() -> None:

@@ -46,6 +46,17 @@ def test_accounts_take_turns_whatever_they_asked_for() -> None:
     assert len(taken) == 8
 
 
+def test_what_waits_is_counted_by_model() -> None:
+    backlog = Backlog(99)
+    assert backlog.by_model == Counter()
+    backlog.push(job("a", 3), "ann")
+    backlog.push(job("b", 2, "x"), "bob")
+    (taken, *_) = backlog.take(1, 0, MODELS, MODELS)
+    assert backlog.by_model == Counter(m=2, x=2)
+    backlog.put_back(taken)
+    assert backlog.by_model == Counter(m=3, x=2)
+
+
 def test_turns_are_remembered_between_takes() -> None:
     backlog = Backlog(99)
     backlog.push(job("a", 2), "ann")

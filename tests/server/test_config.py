@@ -1,5 +1,6 @@
 """Configuration: what loads, which source wins, and that every mistake is one clear line."""
 
+import hashlib
 import json
 import os
 import re
@@ -7,13 +8,15 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from huggingface_hub import constants
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from models import manifest
 from models.contract import SCHEDULERS, LoraSpec, ModelSpec
 from server.config import ConfigError, load, shipped
 from server.sizes import Size
-from server.stock import missing, model_spec, worker_spec
+from server.stock import checkpoint, missing, model_spec, worker_spec
 from server.tables import (
     AliasTable,
     Config,
@@ -47,6 +50,23 @@ def write(tmp_path):
         return path
 
     return write
+
+
+@pytest.fixture
+def hf_cache(tmp_path, monkeypatch):
+    """A cache of the hub's; `hf_cache("ann/tiny")` puts the snapshot of a model into it."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+
+    def snapshot(name, revision="main"):
+        home = tmp_path / "hub" / f"models--{name.replace('/', '--')}"
+        folder = home / "snapshots" / hashlib.sha1(revision.encode()).hexdigest()
+        folder.mkdir(parents=True)
+        (home / "refs").mkdir()
+        (home / "refs" / revision).write_text(folder.name)
+        (folder / "model_index.json").write_text('{"_class_name": "StableDiffusionXLPipeline"}')
+        return folder
+
+    return snapshot
 
 
 def complaint(path, overrides=None):
@@ -96,6 +116,48 @@ def test_paths_are_relative_to_their_file(write, tmp_path):
     config = load(path)
     assert config.server.data_dir == tmp_path / "data"
     assert Path(config.model[0].path) == tmp_path / "weights"
+
+
+def test_a_repository_of_the_hub_is_a_path_wherever_it_is_written(write, hf_cache):
+    table = SD + 'path = "hf:ann/tiny@v1"\n'
+    assert load(write(table)).model[0].path == "hf:ann/tiny@v1"
+    snapshot = hf_cache("ann/tiny")
+    model = load(models=[("tiny", "hf:ann/tiny")]).model[0]
+    assert (model.id, model.path, model.family) == ("tiny", "hf:ann/tiny", "sdxl")
+    assert checkpoint(model) == snapshot
+    assert worker_spec(load(models=[("tiny", "hf:ann/tiny")])).models[0].path == str(snapshot)
+
+
+def test_a_repository_that_is_not_here_is_left_out_with_the_remedy(write, hf_cache):
+    hf_cache("ann/tiny")
+    absent = SD + 'path = "hf:ann/absent@v2"\n'
+    bare = '[[model]]\nid = "bare"\npath = "hf:ann/absent"\nmax_pixels = 4096\n'
+    config = load(write(absent + bare + '[[model]]\nid = "tiny"\npath = "hf:ann/tiny"\n'))
+    assert [model.id for model in worker_spec(config).models] == ["tiny"]
+    assert missing(config) == {
+        "sd": '[[model]] sd: path "hf:ann/absent@v2" is not on this machine: '
+        "`limner pull ann/absent@v2` fetches it",
+        "bare": '[[model]] bare: path "hf:ann/absent" is not on this machine: '
+        "`limner pull ann/absent` fetches it",
+    }
+    with pytest.raises(ConfigError, match="`limner pull ann/absent` fetches it"):
+        worker_spec(load(models=[("absent", "hf:ann/absent")]))
+
+
+@pytest.mark.parametrize(
+    "path", ["hf:", "hf:tiny", "hf:ann/../tiny", "hf:ann/tiny@../x", "hf:/a/b"]
+)
+def test_what_names_no_repository_is_refused(write, path):
+    assert "ORG/NAME" in complaint(write(SD + f'path = "{path}"\n'))
+
+
+def test_a_worker_is_told_of_the_manifest_that_is_there(write, tmp_path):
+    (tmp_path / "weights").mkdir()
+    config = load(write('[server]\ndata_dir = "data"\n' + SD + 'path = "weights"\n'))
+    assert worker_spec(config).models[0].manifest == ""
+    place = manifest.place(tmp_path / "data", tmp_path / "weights")
+    manifest.save({}, place, tmp_path / "weights")
+    assert worker_spec(config).models[0].manifest == str(place)
 
 
 def test_home_is_expanded(write):

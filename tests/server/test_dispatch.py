@@ -120,6 +120,7 @@ def test_canvases_go_out_as_there_is_room() -> None:
     ticket = dispatch.submit(job("a", 3), "ann")
     assert engine.painted() == [("a", 0), ("a", 1)]
     assert (dispatch.live, dispatch.waiting) == (2, 1)
+    assert (dispatch.live_by_model, dispatch.waiting_by_model) == ({"m": 2}, {"m": 1})
     engine.finish(dispatch, "a", 1)
     assert engine.painted()[-1] == ("a", 2)
     engine.finish(dispatch, "a", 0)

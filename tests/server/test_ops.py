@@ -3,16 +3,22 @@
 import asyncio
 
 import httpx2
+import msgspec
 import pytest
 from fastapi import FastAPI
 
 from server import ops
+from server.status import ModelStatus, Status, WorkerStatus
+
+STATUS = Status(
+    1.5, (WorkerStatus("auto", "cpu", "ready"),), (ModelStatus("sketch", "resident", bytes=9),)
+)
 
 
 def ask(path: str, state: ops.Readiness, method: str = "GET") -> httpx2.Response:
     async def talk() -> httpx2.Response:
         app = FastAPI()
-        app.include_router(ops.build(lambda: state))
+        app.include_router(ops.build(lambda: state, lambda: STATUS))
         transport = httpx2.ASGITransport(app=app)
         async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
             return await client.request(method, path)
@@ -39,7 +45,14 @@ def test_not_ready_says_why():
     assert answer.headers["retry-after"] == "1"
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+def test_status_is_told():
+    answer = ask("/statusz", ops.Readiness(True))
+    assert answer.status_code == 200
+    assert msgspec.json.decode(answer.content, type=Status) == STATUS
+    assert answer.headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/statusz"])
 @pytest.mark.parametrize("ready", [True, False])
 def test_head_is_get_without_the_body(path: str, ready: bool):
     state = ops.Readiness(ready, () if ready else ("sketch is loading",))
@@ -50,9 +63,10 @@ def test_head_is_get_without_the_body(path: str, ready: bool):
 
 def test_probes_are_documented_once():
     app = FastAPI()
-    app.include_router(ops.build(lambda: ops.Readiness(True)))
+    app.include_router(ops.build(lambda: ops.Readiness(True), lambda: STATUS))
     paths = app.openapi()["paths"]
     assert {path: list(methods) for path, methods in paths.items()} == {
         "/healthz": ["get"],
         "/readyz": ["get"],
+        "/statusz": ["get"],
     }

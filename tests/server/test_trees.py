@@ -173,7 +173,7 @@ def test_a_file_without_its_base_is_left_out_and_says_so(tmp_path: Path) -> None
     config = load(models=(), model_dirs=[tmp_path])
     absent = missing(config)
     assert [*absent] == ["dream"]
-    assert "stable-diffusion-v1-5/stable-diffusion-v1-5" in absent["dream"]
+    assert "`limner pull --bare stable-diffusion-v1-5/stable-diffusion-v1-5`" in absent["dream"]
     assert [spec.id for spec in worker_spec(config).models] == ["xl"]
 
 
