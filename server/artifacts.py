@@ -133,8 +133,8 @@ class Artifacts:
             if lacking > 0:
                 log.error("no room for %d bytes: artifact_bytes is %d", size, self._quota)
                 raise Unstored("there is no room for the result", retry_after=SWEEP_SECONDS)
-            self._coming[artifact.id] = size
             await self._throw_away(doomed)
+            self._coming[artifact.id] = size
 
     def sign(self, id: str) -> Link:  # noqa: A002
         """A link that leads to an artifact for an hour, or as long as it is kept.
@@ -225,8 +225,9 @@ class Artifacts:
         with _public("sweep"):
             async with self._turn:
                 kept = await self._looked_through()
-                await self._throw_away([id_ for id_ in kept if self._is_old(id_)])
-                await self._in_thread(self._clear_unfinished)
+            # Without the turn: who puts something need not wait for a thousand old ones to go.
+            await self._throw_away([id_ for id_ in kept if self._is_old(id_)])
+            await self._in_thread(self._clear_unfinished)
 
     async def _looked_through(self) -> dict[str, int]:
         found = await self._in_thread(self._shelf.sizes)

@@ -417,6 +417,25 @@ def test_a_resolver_that_dawdles_is_left():
         released.set()
 
 
+def test_an_address_that_never_answers_is_left_early(monkeypatch):
+    monkeypatch.setattr("server.fetch.CONNECT_SECONDS", 0.1)
+
+    class Nowhere(Internet):
+        async def connect_tcp(self, host: str, port: int, *_: object, **__: object):
+            await asyncio.sleep(30)
+
+    async def story() -> None:
+        async with Fetcher(
+            Reach(), QUICK, resolver=NAMES, network=Nowhere({}), tls=TRUSTLESS
+        ) as fetcher:
+            started = time.monotonic()
+            answer = await attempt(fetcher, "http://public.test/")
+            assert (type(answer), answer.message) == (FetchFailed, UNSAID)
+            assert time.monotonic() - started < 2
+
+    asyncio.run(story())
+
+
 def test_a_length_over_the_limit_is_enough():
     async def boast(writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100001\r\n\r\n")
