@@ -42,7 +42,7 @@ def silent(count: int) -> None:
 
 def weights(checkpoint: Path) -> dict[str, Path]:
     """The files of weights of a folder, or of a checkpoint that is one file, by their names."""
-    if not checkpoint.is_dir():
+    if checkpoint.is_file():
         return {checkpoint.name: checkpoint}
     # A link that leads nowhere is as good as no file.
     found = sorted(path for path in checkpoint.rglob("*.safetensors") if path.is_file())
@@ -52,8 +52,8 @@ def weights(checkpoint: Path) -> dict[str, Path]:
 def place(data_dir: Path, checkpoint: Path) -> Path:
     """Where the manifest of a checkpoint is kept, whether there is one or not."""
     # Of a single file only the folder is resolved: in a cache the file is a link to a bare hash.
-    whole = checkpoint.is_dir()
-    known = checkpoint.resolve() if whole else checkpoint.parent.resolve() / checkpoint.name
+    single = checkpoint.is_file()
+    known = checkpoint.parent.resolve() / checkpoint.name if single else checkpoint.resolve()
     digest = hashlib.sha256(os.fsencode(known)).hexdigest()[:16]
     name = re.sub(r"[^A-Za-z0-9._-]", "_", known.name)[:64]
     return data_dir / "manifests" / f"{name}-{digest}.json"

@@ -91,14 +91,16 @@ def download(
 def _listed(info: ModelInfo) -> Iterator[Listed]:
     for each in info.siblings or ():
         sha256 = each.lfs.sha256 if each.lfs else ""
-        yield Listed(each.rfilename, each.size or 0, sha256, sha256 or each.blob_id or "-")
+        if each.rfilename.isprintable():  # names are shown on a terminal
+            yield Listed(each.rfilename, each.size or 0, sha256, sha256 or each.blob_id or "-")
 
 
 def _licence(info: ModelInfo) -> str:
     card: Mapping[str, Any] = info.card_data.to_dict() if info.card_data else {}
     tags = [tag.removeprefix("license:") for tag in info.tags or () if tag.startswith("license:")]
     named = card.get("license_name") if card.get("license") == "other" else card.get("license")
-    return str(named or (tags[0] if tags else ""))
+    licence = str(named or (tags[0] if tags else ""))
+    return licence if licence.isprintable() else repr(licence)
 
 
 def _is_adapter(info: ModelInfo) -> bool:

@@ -110,11 +110,14 @@ def _verified(model: ModelTable, config: Config, renew: bool) -> bool:
 def _compared(name: str, path: Path, place: Path, known: Manifest, now: Manifest) -> bool:
     """Say in what they differ; remember files that are new, and times that are."""
     if wrong := manifest.differences(known, now):
-        print("\n".join(f"{name}: {path / each}" for each in wrong), file=sys.stderr)
+        folder = path.parent if path.is_file() else path
+        print("\n".join(f"{name}: {folder / each}" for each in wrong), file=sys.stderr)
         return False
     fresh = len(now.keys() - known.keys())
     if now != known:
         manifest.save(now, place, path)
-    what = f"{len(now)} files are as recorded" if not fresh else f"recorded {fresh} files"
+    what = (
+        f"recorded {terminal.files(fresh)}" if fresh else f"{terminal.files(len(now))} as recorded"
+    )
     print(f"{name}: {what}")
     return True

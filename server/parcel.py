@@ -203,7 +203,7 @@ def check(mine: Parcel, note: Note) -> Manifest:
             path.resolve().unlink()
             path.unlink(missing_ok=True)
             raise HubError(
-                f"{mine.repository}: {file.name} came damaged: its SHA-256 is not what the hub "
+                f"{mine.repository}: {file.name} is damaged: its SHA-256 is not what the hub "
                 "says; it was removed, and running this again fetches it anew"
             )
     return entries

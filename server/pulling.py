@@ -54,10 +54,9 @@ def told(mine: Parcel) -> str:
     """What would be fetched, of whom, and where to."""
     absent, whole = size(mine.absent), size(mine.files)
     here = "" if absent == whole else f", of which {terminal.amount(whole - absent)} are here"
-    files = "1 file" if len(mine.files) == 1 else f"{len(mine.files)} files"
     source = f"{mine.repository} at {mine.listing.commit[:12]}"
     return (
-        f"{source}: {files}, {terminal.amount(whole)}{here}\n"
+        f"{source}: {terminal.files(len(mine.files))}, {terminal.amount(whole)}{here}\n"
         f"licence: {mine.listing.licence or 'not named'}\n"
         f"to: {mine.folder}"
     )
@@ -74,7 +73,7 @@ def fetched(mine: Parcel, config: Config) -> Path:
     if not found:
         return path
     keep(found, path, config)
-    print(f"{len(found)} files of weights have the SHA-256 that the hub says")
+    print(f"weights: {terminal.files(len(found))} with the SHA-256 that the hub says")
     return path
 
 

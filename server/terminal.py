@@ -70,14 +70,19 @@ def people() -> bool:
 
 def bar() -> Progress:
     """One bar of bytes on stderr, with speed and time left; gone when it is done."""
+    console = rich.console.Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
     return Progress(
-        *columns,
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-        console=rich.console.Console(stderr=True),
+        *(*columns, TransferSpeedColumn(), TimeRemainingColumn()),
+        console=console,
         transient=True,
+        disable=not console.is_terminal,
     )
+
+
+def files(count: int) -> str:
+    """So many files, for people."""
+    return "1 file" if count == 1 else f"{count} files"
 
 
 def amount(size: int) -> str:

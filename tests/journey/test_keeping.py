@@ -112,7 +112,7 @@ def test_one_revision_is_removed_and_the_other_stays(hub, limner) -> None:
 def test_flipped_bytes_are_found_and_the_file_is_named(hub, limner, config) -> None:
     limner("pull", "ann/tiny")
     done = limner("verify", "--config", config)
-    assert (done.returncode, done.stdout) == (0, "little: 2 files are as recorded\n")
+    assert (done.returncode, done.stdout) == (0, "little: 2 files as recorded\n")
     flip(snapshot(hub) / WEIGHTS)
     done = limner("verify", "little", "--config", config)
     assert done.returncode == 1
@@ -122,10 +122,20 @@ def test_flipped_bytes_are_found_and_the_file_is_named(hub, limner, config) -> N
     assert limner("verify", "--config", config).returncode == 0
 
 
+def test_what_rotted_in_the_cache_is_mended_by_pulling_again(hub, limner, config) -> None:
+    limner("pull", "ann/tiny")
+    flip(snapshot(hub) / WEIGHTS)
+    done = limner("pull", "ann/tiny")
+    assert done.returncode == 1
+    assert f"{WEIGHTS} is damaged" in done.stderr
+    assert limner("pull", "ann/tiny").returncode == 0
+    assert limner("verify", "--config", config).returncode == 0
+
+
 def test_what_has_no_manifest_gets_one(hub, limner) -> None:
     first, second = limner("verify"), limner("verify")
     assert first.stdout == "sketch: recorded 3 files\n"
-    assert second.stdout == "sketch: 3 files are as recorded\n"
+    assert second.stdout == "sketch: 3 files as recorded\n"
 
 
 def test_after_a_touch_the_new_time_is_remembered(hub, limner, config) -> None:

@@ -127,7 +127,14 @@ def test_a_link_to_a_folder_has_the_manifest_of_the_folder(folder: Path, tmp_pat
 
 
 def test_a_single_file_has_a_manifest_by_its_name(folder: Path) -> None:
-    assert manifest.record(folder / NAME).keys() == {"model.safetensors"}
+    file = folder / NAME
+    known = manifest.record(file)
+    assert known.keys() == {"model.safetensors"}
+    assert manifest.place(folder, file) != manifest.place(folder, folder / "vae.safetensors")
+    flip(file)
+    assert len(manifest.changes(file, known)) == 1
+    file.unlink()
+    assert manifest.changes(file, known) == ["model.safetensors is missing"]
 
 
 @given(known=st.dictionaries(st.text(max_size=9), ENTRIES))
