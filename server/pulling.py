@@ -67,7 +67,7 @@ def fetched(mine: Parcel, config: Config) -> Path:
     with terminal.bar() as progress:
         task = progress.add_task("fetching", total=size(mine.absent))
         parcel.fetch(mine, lambda count: progress.advance(task, count))
-        task = progress.add_task("checking", total=size(mine.weights))
+        progress.reset(task, description="checking", total=size(mine.weights))
         found = parcel.check(mine, lambda count: progress.advance(task, count))
     path = parcel.finish(mine)
     if not found:
