@@ -72,8 +72,7 @@ def optimizers(model: nn.Module, lr: float) -> list[torch.optim.Optimizer]:
     """Muon for the hidden matrices and convolutions of a model, AdamW for the rest of it."""
     hidden: list[Tensor] = []
     rest: list[Tensor] = []
-    learning = [(name, one) for name, one in model.named_parameters() if one.requires_grad]
-    for name, parameter in learning:
+    for name, parameter in model.named_parameters():
         edge = parameter.ndim < 2 or any(part.startswith(EDGES) for part in name.split("."))
         (rest if edge else hidden).append(parameter)
     adam = torch.optim.AdamW(rest, lr=lr * ADAM_SHARE, betas=(0.9, 0.99), weight_decay=0.01)

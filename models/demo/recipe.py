@@ -25,15 +25,6 @@ POOLS: dict[Pool, int] = {
 
 
 @dataclass(frozen=True, slots=True)
-class VaePhase:
-    """So many steps on crops of this many pixels, of both halves or of the decoder alone."""
-
-    steps: int
-    crop: int
-    encoder: bool
-
-
-@dataclass(frozen=True, slots=True)
 class VaeRecipe:
     seed: int = 11
     batch: int = 8
@@ -43,15 +34,9 @@ class VaeRecipe:
     noise: float = 0.04  # added to the latents, which have unit variance
     unit: float = 0.01  # weight of the pull towards that variance
     tinted: float = 0.15  # share of pictures in colours off the palette, for other people's inputs
-    phases: tuple[VaePhase, ...] = (VaePhase(6200, 64, True),)
+    crop: int = 64  # pixels
+    steps: int = 6200
 
-    @property
-    def steps(self) -> int:
-        return sum(phase.steps for phase in self.phases)
-
-
-# The decoder alone goes on once latents are made: it may, because it changes none of them.
-DECODER = VaeRecipe(seed=13, lr=0.004, phases=(VaePhase(6000, 64, False),))
 
 # Shares of the kinds of scene, in the order of scenes.KINDS.
 SHAPES_ONLY = (1.0, 0.0, 0.0, 0.0, 0.0)

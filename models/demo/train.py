@@ -1,7 +1,7 @@
 """Trains a demo model from nothing: `python -m models.demo.train --out DIR [--device cuda]`.
 
-First the autoencoder, then text encoder and UNet together, then the decoder once more, then the
-fp16 folder DIR/sketch. `--model sketch-flux` takes the autoencoder of the shipped `sketch`.
+First the autoencoder, then text encoder and UNet together, then the fp16 folder DIR/sketch.
+`--model sketch-flux` takes the autoencoder of the shipped `sketch`.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from models.demo.flow import FlowDenoiser, flow_loss
 from models.demo.latents import Latents, cached
 from models.demo.loop import Stage, read_kept, train
 from models.demo.muon import optimizers
-from models.demo.recipe import DECODER, FlowRecipe, UnetRecipe, VaeRecipe
+from models.demo.recipe import FlowRecipe, UnetRecipe, VaeRecipe
 from models.demo.vae import new_vae, silence, vae_batch, vae_loss
 
 SHIPPED = Path(__file__).parent / "sketch" / "vae"
@@ -53,23 +53,12 @@ Recipe = VaeRecipe | UnetRecipe | FlowRecipe
 
 
 def train_vae(run: Run) -> None:
-    recipe = VaeRecipe()
-    fit(run, "vae", run.on(new_vae(recipe.seed)), recipe)
+    recipe, vae = VaeRecipe(), run.on(new_vae(VaeRecipe().seed))
 
-
-def train_decoder(run: Run) -> None:
-    """Goes on with the decoder alone."""
-    vae = run.on(trained_vae(run.folder / "vae.pt"))
-    for name, weights in vae.named_parameters():
-        weights.requires_grad_(name.startswith(("decoder", "post_quant_conv")))
-    fit(run, "decoder", vae, DECODER)
-
-
-def fit(run: Run, name: str, vae: AutoencoderKL, recipe: VaeRecipe) -> None:
     def loss(step: int) -> Tensor:
         return vae_loss(vae, recipe, step, vae_batch(recipe, step).to(run.device))
 
-    run.train(name, vae, loss, recipe)
+    run.train("vae", vae, loss, recipe)
 
 
 def train_unet(run: Run) -> None:
@@ -93,8 +82,7 @@ def latents_of(run: Run) -> Path:
 
 def finish(run: Run) -> None:
     """The fp16 folder from the checkpoints, whatever step they are at."""
-    decoder = run.folder / "decoder.pt"
-    vae = trained_vae(decoder if decoder.exists() else run.folder / "vae.pt")
+    vae = trained_vae(run.folder / "vae.pt")
     scale = float(torch.load(latents_of(run), weights_only=True)["scale"])
     vae.register_to_config(scaling_factor=scale)
     denoiser = Denoiser(UnetRecipe().seed)
@@ -121,7 +109,7 @@ def shipped_vae() -> AutoencoderKL:
 
 
 MODELS: dict[str, dict[str, Callable[[Run], None]]] = {
-    "sketch": {"vae": train_vae, "unet": train_unet, "decoder": train_decoder, "export": finish},
+    "sketch": {"vae": train_vae, "unet": train_unet, "export": finish},
     "sketch-flux": {"flow": train_flow, "export": finish_flow},
 }
 

@@ -17,7 +17,7 @@ from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 
 from models.demo.drawing import draw
-from models.demo.recipe import VaePhase, VaeRecipe
+from models.demo.recipe import VaeRecipe
 from models.demo.scenes import SIDE, Scene, scene
 
 SHAPE: dict[str, Any] = {
@@ -109,18 +109,9 @@ def average(module: Any) -> None:
 def vae_batch(recipe: VaeRecipe, step: int) -> Tensor:
     """The pictures of a step, (batch, 3, crop, crop) in -1..1; a pure function of the step."""
     rng = Random(recipe.seed * 1_000_003 + step)
-    crop = vae_phase(recipe, step).crop
     first = step * recipe.batch
     scenes = [scene(seed) for seed in range(first, first + recipe.batch)]
-    return torch.stack([tint(recipe, rng, cut(rng, spec, crop)) for spec in scenes])
-
-
-def vae_phase(recipe: VaeRecipe, step: int) -> VaePhase:
-    for phase in recipe.phases:
-        step -= phase.steps
-        if step < 0:
-            return phase
-    return recipe.phases[-1]
+    return torch.stack([tint(recipe, rng, cut(rng, spec, recipe.crop)) for spec in scenes])
 
 
 def cut(rng: Random, spec: Scene, crop: int) -> Tensor:
@@ -160,9 +151,7 @@ def vae_loss(vae: AutoencoderKL, recipe: VaeRecipe, step: int, pictures: Tensor)
     The noise on the latents is fixed. A posterior that may choose its own, under the usual
     divergence, gave up the fourth channel in the first steps and never used it again.
     """
-    learns = vae_phase(recipe, step).encoder
-    with torch.set_grad_enabled(learns):
-        means = posterior_of(vae, pictures).mean
+    means = posterior_of(vae, pictures).mean
     dice = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
     noise = torch.randn(means.shape, generator=dice).to(pictures.device)
     latents: Any = means + recipe.noise * noise
