@@ -16,6 +16,7 @@ import diffusers
 import torch
 import transformers
 
+from models import headers
 from models.canvas import Unloadable
 from models.single import SingleFile
 
@@ -164,8 +165,14 @@ def load_model(path: Path, library: str, class_name: str, dtype: torch.dtype) ->
         Unloadable: tensors are missing from its files.
     """
     cls: Any = getattr(importlib.import_module(library), class_name)
+    variant = headers.best_variant(file.name for file in path.glob("*.safetensors"))
     model, report = cls.from_pretrained(
-        path, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
+        path,
+        dtype=dtype,
+        variant=variant or None,
+        use_safetensors=True,
+        local_files_only=True,
+        output_loading_info=True,
     )
     if missing := sorted(report["missing_keys"]):
         raise Unloadable(f"{path} lacks {len(missing)} tensors, the first is {missing[0]}")

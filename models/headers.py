@@ -5,14 +5,20 @@ Standard library only, so that a server may ask as well. Knows nothing of archit
 
 import json
 import math
+import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
 Shapes: TypeAlias = Mapping[str, tuple[int, ...]]  # of the tensors, by name
 
 HEADER_BYTES = 100_000_000  # the most that the format allows
+
+# Copies of weights in other precisions than the plain one, by a part of their file's name; the best
+# first.
+VARIANTS = ("bf16", "fp16", "fp32", "ema_only", "non_ema")
+_VARIANT = re.compile(rf"\.({'|'.join(sorted(VARIANTS))})(?=[.-])")
 
 # What the names of each part's tensors start with, in files that hold a whole model: the part of a
 # diffusers folder that is not needed then. Several text encoders count as one part.
@@ -22,6 +28,18 @@ WHOLE: Mapping[str, tuple[str, ...]] = {
 }
 DENOISERS = ("unet", "transformer")
 INSIDE = "model.diffusion_model."  # what a denoiser's names start with among other parts
+
+
+def variant_of(name: str) -> str:
+    """Which copy a file is, told by its name; empty for the plain one."""
+    found = _VARIANT.search(name)
+    return found[1] if found else ""
+
+
+def best_variant(names: Iterable[str]) -> str:
+    """Which of several copies in these files to take: the plain one if there is one."""
+    found = {variant_of(name) for name in names}
+    return "" if "" in found or not found else min(found, key=VARIANTS.index)
 
 
 def shapes(path: Path) -> Shapes:

@@ -4,14 +4,12 @@ Knows nothing of torch.
 """
 
 import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from models import headers
 
-VARIANT = re.compile(r"\.(fp16|bf16|fp32|non_ema|ema_only)(?=[.-])")  # part of a file's name
 INDEX = "model_index.json"
 UNUSED = ("safety_checker",)
 
@@ -46,11 +44,11 @@ def in_part(folder: Path) -> int:
     return sum(headers.numbers(headers.shapes(path)) for path in files(folder))
 
 
-def files(part: Path) -> Iterator[Path]:
-    """The weights of a part that would be loaded: of copies in several precisions the plain one."""
+def files(part: Path) -> list[Path]:
+    """The weights of a part that would be loaded: of copies in several precisions one."""
     found = sorted(part.glob("*.safetensors"))
-    plain = [path for path in found if not VARIANT.search(path.name)]
-    return iter(plain or found)
+    best = headers.best_variant(path.name for path in found)
+    return [path for path in found if headers.variant_of(path.name) == best]
 
 
 def away(without: Sequence[str]) -> tuple[str, ...]:

@@ -5,7 +5,6 @@ Knows nothing of terminals.
 """
 
 import json
-import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
-from models import manifest
+from models import headers, manifest
 from models.manifest import Manifest
 from server import hub
 from server.hub import HubError, Listed, Listing, Note
@@ -24,8 +23,6 @@ INDEXED = ".index.json"  # says which of several files holds what
 KEPT = (".json", ".txt", ".model", ".jinja", WEIGHTS)  # of a part; so neither code nor pickles
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 UNUSED = ("safety_checker",)
-VARIANT = re.compile(r"\.(bf16|fp16|fp32|non_ema|ema_only)(?=[.-])")  # part of a file's name
-PREFERRED = ("bf16", "fp16", "fp32", "ema_only", "non_ema")
 LISTED = 12  # files that a message names at most
 
 
@@ -111,17 +108,17 @@ def _folder(name: str) -> str:
 
 
 def _of_part(part: str, names: Sequence[str]) -> list[str]:
-    """Of copies in several precisions only the plain one, or else one of the others."""
-    kept = [name for name in names if name.endswith(KEPT)]
-    variants = {found[1] for name in kept if (found := VARIANT.search(PurePosixPath(name).name))}
-    plain = [name for name in kept if not VARIANT.search(PurePosixPath(name).name)]
-    if any(name.endswith(WEIGHTS) for name in plain) or not variants:
-        pickles = [name for name in names if name.endswith(PICKLES)]
-        if pickles and not any(name.endswith(WEIGHTS) for name in plain):
-            raise HubError(f"{part} is there only as a pickle ({pickles[0]}), which is not opened")
-        return plain
-    best = min(variants, key=PREFERRED.index)
-    return plain + [name for name in kept if f".{best}." in name or f".{best}-" in name]
+    """Of copies in several precisions the one that is loaded."""
+    weights = [name for name in names if name.endswith(WEIGHTS)]
+    pickles = [name for name in names if name.endswith(PICKLES)]
+    if pickles and not weights:
+        raise HubError(f"{part} is there only as a pickle ({pickles[0]}), which is not opened")
+    best = headers.best_variant(PurePosixPath(name).name for name in weights)
+    return [
+        name
+        for name in names
+        if name.endswith(KEPT) and headers.variant_of(PurePosixPath(name).name) in ("", best)
+    ]
 
 
 def _index(listing: Listing) -> Mapping[str, Any]:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from models import audit
+from models import audit, weights
 from models.canvas import Unloadable
 
 KINDS = {"StableDiffusionPipeline"}
@@ -78,6 +78,21 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
 
 def test_a_sound_folder_loads(sd_folder: Path) -> None:
     load(sd_folder)
+
+
+def test_parts_that_are_there_in_another_precision_alone_load(
+    sd_folder: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(sd_folder, folder)
+    for file in folder.rglob("*.safetensors"):
+        file.rename(file.with_suffix(".fp16.safetensors"))
+    assert weights.numbers(folder) == weights.numbers(sd_folder)
+    load(folder)
+    for file in folder.rglob("*.safetensors"):  # a plain copy goes first, whatever is beside it
+        shutil.copy(file, file.with_suffix("").with_suffix(".safetensors"))
+        file.write_bytes(b"damaged")
+    load(folder)
 
 
 @pytest.mark.parametrize("name", list(DAMAGES))
