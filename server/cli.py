@@ -1,6 +1,9 @@
 """The `limner` command. Imports what a command needs when it runs, so that `--help` is instant."""
 
+import importlib
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,6 +16,8 @@ app = typer.Typer(
 )
 config_app = typer.Typer(help="Look at configuration files.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
+bench_app = typer.Typer(help="Measure.", no_args_is_help=True)
+app.add_typer(bench_app, name="bench")
 
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="A TOML file; the shipped demo.toml if absent.")
@@ -158,6 +163,30 @@ def check(file: Path) -> None:
     from server.commands import check as run
 
     run(file)
+
+
+@bench_app.command(
+    "load",
+    context_settings={
+        "allow_extra_args": True,
+        "ignore_unknown_options": True,
+        "help_option_names": [],  # the script has its own
+    },
+)
+def bench_load(context: typer.Context) -> None:
+    """Put load on a server of any of the dialects, and tell how it bore it."""
+    _bench("load").main(context.args)
+
+
+def _bench(script: str) -> ModuleType:
+    """A script of the `bench` folder, which is in a checkout but in no installed package."""
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    try:
+        return importlib.import_module(f"bench.{script}")
+    except ModuleNotFoundError as error:
+        if error.name == "bench":
+            raise SystemExit("limner bench works in a checkout of limner's sources") from None
+        raise SystemExit(f"limner bench needs {error.name}: install limner[dev]") from None
 
 
 def _repository(text: str) -> "Repository":

@@ -1,0 +1,212 @@
+"""The load script: `limner bench load URL`. Drives any server that speaks one of four dialects.
+
+Closed loop (`--clients`), open loop (`--rates`, requests by chance), or all at once (`--offline`);
+writes figures as JSON, a table and a chart of latency against load.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from bench import machine, mix, report
+from bench.drive import Load
+from bench.mix import Kind, Mix, Plan
+from bench.speech import DIALECTS, Dialect
+from bench.tally import Sample, summary
+
+KEPT = 10_000  # connections at the most; a load must not wait for its own client
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How the load is offered: exactly one of the three."""
+
+    clients: int = 0
+    rate: float = 0.0  # requests a second
+    offline: int = 0
+
+    def __str__(self) -> str:
+        if self.offline:
+            return f"{self.offline} at once"
+        return f"{self.clients} clients" if self.clients else f"{self.rate:g}/s"
+
+
+async def run(given: argparse.Namespace, dialect: Dialect, mixed: Mix) -> list[dict[str, Any]]:
+    """Warm up, then offer each shape in turn."""
+    limits = httpx2.Limits(max_connections=KEPT, max_keepalive_connections=KEPT)
+    headers = {"Authorization": f"Bearer {given.key}"} if given.key else {}
+    async with httpx2.AsyncClient(
+        base_url=given.url, limits=limits, timeout=None, headers=headers, trust_env=False
+    ) as client:
+        mixed = await with_models(client, dialect, mixed)
+        await warm_up(client, dialect, mixed, given)
+        return [await one(client, dialect, mixed, shape, given) for shape in shapes(given)]
+
+
+async def with_models(client: httpx2.AsyncClient, dialect: Dialect, mixed: Mix) -> Mix:
+    """The mix, its kinds that name no model asking for the first that the server lists."""
+    if all(kind.model for kind in mixed.request):
+        return mixed
+    try:
+        answer = await client.get(f"{dialect.base}/models")
+        first = str(answer.raise_for_status().json()["data"][0]["id"])
+    except (httpx2.HTTPError, ValueError, LookupError, TypeError) as error:
+        sys.exit(f"the server lists no models ({error!r:.100}); name one with --model")
+    return mix.plain(
+        [kind.model_copy(update={"model": kind.model or first}) for kind in mixed.request]
+    )
+
+
+async def warm_up(
+    client: httpx2.AsyncClient, dialect: Dialect, mixed: Mix, given: argparse.Namespace
+) -> None:
+    """Every kind of request a few times, one after the other; what fails here fails the script."""
+    for kind in mixed.request:
+        calm = kind.model_copy(update={"cancel": 0.0})
+        load = Load(client, dialect, Plan(mix.plain([calm]), 0), given.limit, lambda _: None)
+        await load.closed(1, 0, given.warm_up)
+        bad = [sample for sample in load.samples if not sample.good]
+        if bad:
+            sys.exit(f"warm-up of {kind.name}: {bad[0].error or bad[0].status}")
+
+
+async def one(
+    client: httpx2.AsyncClient,
+    dialect: Dialect,
+    mixed: Mix,
+    shape: Shape,
+    given: argparse.Namespace,
+) -> dict[str, Any]:
+    """The figures of one shape of load."""
+    with bar() as progress:
+        total = shape.offline or given.count or None
+        task = progress.add_task(str(shape), total=total, bad=0)
+
+        def note(sample: Sample) -> None:
+            failed = not (sample.good or sample.left)
+            progress.update(task, advance=1, bad=progress.tasks[task].fields["bad"] + failed)
+
+        load = Load(client, dialect, Plan(mixed, given.seed), given.limit, note)
+        if shape.offline:
+            await load.offline(shape.offline)
+        elif shape.clients:
+            await load.closed(shape.clients, given.seconds, given.count)
+        else:
+            await load.opened(shape.rate, given.seconds, given.seed)
+    return {"shape": str(shape), "rate": shape.rate, **summary(load.samples, given.slo)}
+
+
+def shapes(given: argparse.Namespace) -> Sequence[Shape]:
+    """What is offered, in turn."""
+    if given.offline:
+        return [Shape(offline=given.offline)]
+    if given.rates:
+        return [Shape(rate=rate) for rate in given.rates]
+    return [Shape(clients=clients) for clients in given.clients]
+
+
+def bar() -> Progress:
+    """A bar on stderr with what came and what did not."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed} requests, {task.fields[bad]} bad"),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+    )
+
+
+def arguments() -> argparse.ArgumentParser:
+    """What the script can be told."""
+    parser = argparse.ArgumentParser(prog="limner bench load", description=__doc__)
+    parser.add_argument("url", help="of the server, such as http://127.0.0.1:8484")
+    parser.add_argument("--dialect", choices=list(DIALECTS), default="aimo")
+    parser.add_argument("--base", help="where the API begins; default: limner's prefix")
+    parser.add_argument("--mix", type=Path, help="a TOML file; default: one kind of request")
+    parser.add_argument("--model", default="", help="for requests of the default mix")
+    parser.add_argument("--steps", type=int, help="for requests of the default mix")
+    parser.add_argument("--size", default="512x512", help="for requests of the default mix")
+    parser.add_argument("--key", default="", help="sent as a bearer token")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--clients", type=numbers(int), default=[1], help="closed loop, e.g. 1,4,8")
+    how.add_argument("--rates", type=numbers(float), help="open loop, requests a second: 0.5,1,2")
+    how.add_argument("--offline", type=int, help="so many requests at once")
+    parser.add_argument("--seconds", type=float, default=30.0, help="of each load; 0: --count ends")
+    parser.add_argument("--count", type=int, default=0, help="requests of each closed loop")
+    parser.add_argument("--limit", type=float, default=600.0, help="seconds an answer may take")
+    parser.add_argument("--warm-up", type=int, default=2, help="requests of each kind")
+    parser.add_argument("--slo", type=float, help="seconds; default: three times the median")
+    parser.add_argument("--seed", type=int, default=0, help="of the order and the arrivals")
+    parser.add_argument("--out", type=Path, help="write NAME.json, NAME.md and NAME.png there")
+    return parser
+
+
+def numbers(kind: type[int] | type[float]) -> Any:
+    """A reader of lists like "1,2,4"."""
+
+    def read(text: str) -> list[int | float]:
+        values = [kind(part) for part in text.split(",")]
+        if any(value <= 0 for value in values):
+            raise ValueError
+        return values
+
+    return read
+
+
+def mix_of(given: argparse.Namespace) -> Mix:
+    """The mix of the file, or the one kind that the flags describe."""
+    if given.mix:
+        return mix.read(given.mix)
+    width, _, height = given.size.partition("x")
+    kind = Kind(
+        name=given.size,
+        model=given.model,
+        steps=given.steps,
+        width=int(width),
+        height=int(height),
+    )
+    return mix.plain([kind])
+
+
+def main(arguments_: Sequence[str] | None = None) -> None:
+    """Run the script."""
+    parser = arguments()
+    given = parser.parse_args(arguments_)
+    if not given.seconds and not given.count and not given.offline:
+        parser.error("one of --seconds and --count must end the load")
+    try:
+        mixed = mix_of(given)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+    dialect = DIALECTS[given.dialect]
+    if given.base is not None:
+        dialect = Dialect(given.base.rstrip("/"), dialect.ask, dialect.read)
+    loads = asyncio.run(run(given, dialect, mixed))
+    document = {
+        "machine": machine.facts(),
+        "url": given.url,
+        "dialect": given.dialect,
+        "mix": mixed.model_dump(exclude_unset=True),
+        "seed": given.seed,
+        "loads": loads,
+    }
+    print(report.table(loads))
+    if given.out:
+        given.out.with_suffix(".json").write_text(json.dumps(document, indent=2) + "\n")
+        given.out.with_suffix(".md").write_text(report.table(loads) + "\n")
+        report.chart(loads, given.out.with_suffix(".png"))
+    if not all(load["answered"] for load in loads):
+        sys.exit("a load was not answered at all")
+
+
+if __name__ == "__main__":
+    main()

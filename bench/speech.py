@@ -1,0 +1,224 @@
+"""How each of the four dialects is asked for a picture, and what its answer holds.
+
+The dialects of hosted services, so that other servers can be measured as well.
+"""
+
+import base64
+import io
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, TypeAlias
+
+from PIL import Image, ImageDraw
+
+from bench.mix import Kind, Planned
+
+Json: TypeAlias = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """An HTTP request."""
+
+    path: str
+    json: Json | None = None
+    data: Json | None = None  # of a form
+    files: list[tuple[str, tuple[str, bytes, str]]] = field(
+        default_factory=list[tuple[str, tuple[str, bytes, str]]]
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of it: how many pictures, and what the server says of its seconds, if it does."""
+
+    images: int
+    queue: float | None = None
+    paint: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """One service's words.
+
+    Attributes:
+        base: where its API begins, unless the URL says so itself.
+        ask: a planned request in its words.
+        read: the answer, from its content type and body.
+    """
+
+    base: str
+    ask: Callable[[Planned], Ask]
+    read: Callable[[str, bytes], Answer]
+
+
+# -- Images to start from -------------------------------------------------------------------------
+
+
+@cache
+def picture(width: int, height: int) -> bytes:
+    """A PNG to be edited: a disc on a gradient."""
+    image = Image.linear_gradient("L").resize((width, height)).convert("RGB")
+    ImageDraw.Draw(image).ellipse(
+        (width // 4, height // 4, width * 3 // 4, height * 3 // 4), fill=(200, 40, 40)
+    )
+    return _png(image)
+
+
+@cache
+def mask(width: int, height: int) -> bytes:
+    """A PNG whose transparent middle half may be repainted."""
+    alpha = Image.new("L", (width, height), 255)
+    alpha.paste(0, (width // 4, height // 4, width * 3 // 4, height * 3 // 4))
+    return _png(Image.merge("LA", (Image.new("L", (width, height)), alpha)).convert("RGBA"))
+
+
+def _png(image: Image.Image) -> bytes:
+    image.save(file := io.BytesIO(), "PNG", compress_level=1)
+    return file.getvalue()
+
+
+def _url(data: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(data).decode()}"
+
+
+def _some(**values: Any) -> Json:
+    """Those that are not None: left out means the server's own choice."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _images(kind: Kind) -> tuple[bytes, bytes | None]:
+    marked = mask(kind.width, kind.height) if kind.task == "inpaint" else None
+    return picture(kind.width, kind.height), marked
+
+
+# -- AIMO -----------------------------------------------------------------------------------------
+
+
+def _ask_aimo(planned: Planned) -> Ask:
+    kind = planned.kind
+    body = _some(
+        model=kind.model or "default",
+        prompt=kind.prompt,
+        n=kind.n,
+        width=str(kind.width),
+        height=str(kind.height),
+        steps=kind.steps,
+        guide_scale=kind.guidance,
+        seed=planned.seed,
+        stream=kind.stream or None,
+        output_type="file" if kind.n == 1 and not kind.stream else "data_url",
+    )
+    if kind.task == "generate":
+        return Ask("/image/generate", json=body)
+    base, marked = _images(kind)
+    body |= {"images": [{"b64": _url(base)}]} | _some(strength=kind.strength)
+    return Ask("/image/edit", json=body | ({"mask": {"b64": _url(marked)}} if marked else {}))
+
+
+def _read_aimo(kind: str, body: bytes) -> Answer:
+    if kind.startswith("image/"):
+        return Answer(1)
+    document = json.loads(body)
+    seconds: Mapping[str, float] = document["provider_metadata"]["raw"].get("seconds", {})
+    return Answer(len(document["images"]), seconds.get("queue"), seconds.get("paint"))
+
+
+# -- OpenAI ---------------------------------------------------------------------------------------
+
+
+def _ask_openai(planned: Planned) -> Ask:
+    kind = planned.kind
+    body = _some(
+        model=kind.model or None,
+        prompt=kind.prompt,
+        n=kind.n,
+        size=f"{kind.width}x{kind.height}",
+        response_format="b64_json",
+        steps=kind.steps,
+        num_inference_steps=kind.steps,
+        guidance=kind.guidance,
+        seed=planned.seed,
+    )
+    if kind.stream:
+        body |= {"stream": True, "partial_images": 1}
+    if kind.task == "generate":
+        return Ask("/images/generations", json=body)
+    base, marked = _images(kind)
+    files = [("image", ("image.png", base, "image/png"))]
+    if marked:
+        files.append(("mask", ("mask.png", marked, "image/png")))
+    return Ask(
+        "/images/edits", data={name: str(value) for name, value in body.items()}, files=files
+    )
+
+
+def _read_openai(kind: str, body: bytes) -> Answer:
+    return Answer(len(json.loads(body)["data"]))
+
+
+# -- Venice ---------------------------------------------------------------------------------------
+
+
+def _ask_venice(planned: Planned) -> Ask:
+    kind = planned.kind
+    if kind.task == "generate":
+        body = _some(
+            model=kind.model or "default",
+            prompt=kind.prompt,
+            width=min(kind.width, 1280),
+            height=min(kind.height, 1280),
+            steps=kind.steps,
+            cfg_scale=kind.guidance,
+            seed=planned.seed % 1_000_000_000,
+            variants=kind.n if kind.n > 1 else None,
+            return_binary=kind.n == 1,
+            format="png",
+            safe_mode=False,
+        )
+        return Ask("/image/generate", json=body)
+    base, _ = _images(kind)
+    return Ask(
+        "/image/edit",
+        json=_some(model=kind.model or None, prompt=kind.prompt, image=_url(base), safe_mode=False),
+    )
+
+
+def _read_venice(kind: str, body: bytes) -> Answer:
+    if kind.startswith("image/"):
+        return Answer(1)
+    document = json.loads(body)
+    timing = document.get("timing", {})
+    queue, paint = timing.get("inferenceQueueTime"), timing.get("inferenceDuration")
+    return Answer(
+        len(document["images"]),
+        queue / 1000 if queue is not None else None,
+        paint / 1000 if paint is not None else None,
+    )
+
+
+# -- Depicta --------------------------------------------------------------------------------------
+
+
+def _ask_depicta(planned: Planned) -> Ask:
+    kind = planned.kind
+    body = _some(model=kind.model or None, prompt=kind.prompt, image_size="1K")
+    if kind.task == "generate":
+        return Ask("/generate/image", json=body)
+    base, _ = _images(kind)
+    return Ask("/edit/image", data=body, files=[("image", ("image.png", base, "image/png"))])
+
+
+def _read_depicta(kind: str, body: bytes) -> Answer:
+    document = json.loads(body)
+    return Answer(len(document.get("image_urls") or [document["image_url"]]))
+
+
+DIALECTS: Mapping[str, Dialect] = {
+    "aimo": Dialect("/aimo/api/v1", _ask_aimo, _read_aimo),
+    "openai": Dialect("/openai/v1", _ask_openai, _read_openai),
+    "venice": Dialect("/venice/api/v1", _ask_venice, _read_venice),
+    "depicta": Dialect("/depicta/v1", _ask_depicta, _read_depicta),
+}

@@ -1,0 +1,163 @@
+"""The load script: what it sends, what it counts from, and what it makes of the answers."""
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import httpx2
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench import load, mix, report, speech, tally
+from bench.drive import Load
+from bench.mix import Kind, Plan
+from bench.tally import Sample
+
+ROOT = Path(__file__).parents[2]
+PNG = speech.picture(64, 64)
+
+
+class Handler(BaseHTTPRequestHandler):
+    """A server that takes a while, one request at a time, and answers a picture."""
+
+    seconds = 0.0
+    turn = threading.Lock()
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        with self.turn:
+            time.sleep(self.seconds)
+        self.send_response(200)
+        self.send_header("Content-Type", "image/png")
+        self.send_header("Content-Length", str(len(PNG)))
+        self.end_headers()
+        self.wfile.write(PNG)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def slow() -> Iterator[str]:
+    """A server that answers ten requests a second and no more."""
+    handler = type("Slow", (Handler,), {"seconds": 0.1, "turn": threading.Lock()})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def drive(url: str, how: str, *said: float, kind: Kind | None = None) -> list[Sample]:
+    async def run() -> list[Sample]:
+        async with httpx2.AsyncClient(base_url=url, timeout=None) as client:
+            plan = Plan(mix.plain([kind or Kind(name="x", model="m")]), 0)
+            one = Load(client, speech.DIALECTS["aimo"], plan, 30, lambda _: None)
+            await getattr(one, how)(*said)
+            return one.samples
+
+    return asyncio.run(run())
+
+
+def test_in_a_closed_loop_nobody_waits_for_more_than_the_clients_before_it(slow: str) -> None:
+    samples = drive(slow, "closed", 2, 0, 10)
+    assert len(samples) == 10
+    assert tally.summary(samples)["latency"]["p50"] == pytest.approx(0.2, abs=0.1)
+    assert tally.summary(samples)["images_per_second"] == pytest.approx(10, rel=0.3)
+
+
+def test_at_a_rate_beyond_the_server_waiting_grows_and_counts_from_when_it_was_due(
+    slow: str,
+) -> None:
+    samples = sorted(drive(slow, "opened", 20.0, 2.0, 1), key=lambda sample: sample.due)
+    assert samples[-1].latency > 0.5 * len(samples) * 0.1  # the last had half of them before it
+    assert all(sample.latency >= 0.09 for sample in samples)
+    assert tally.summary(samples, slo=0.3)["goodput"] < 0.6
+
+
+def test_all_at_once_are_all_answered(slow: str) -> None:
+    samples = drive(slow, "offline", 8)
+    assert len(samples) == 8
+    assert max(sample.latency for sample in samples) == pytest.approx(0.8, abs=0.4)
+
+
+def test_clients_that_leave_are_no_errors(slow: str) -> None:
+    leaver = Kind(name="x", model="m", cancel=1.0, cancel_after=0.02)
+    figures = tally.summary(drive(slow, "closed", 1, 0, 3, kind=leaver))
+    assert (figures["left"], figures["errors"], figures["answered"]) == (3, {}, 0)
+
+
+def test_a_server_that_is_not_there_is_an_error() -> None:
+    figures = tally.summary(drive("http://127.0.0.1:9", "offline", 2))
+    assert figures["errors"] == {"0: ConnectError": 2}
+
+
+def sample(due: float, done: float, **more: object) -> Sample:
+    said = {"number": 0, "kind": "x", "sent": due, "status": 200, "images": 1}
+    return Sample(due=due, done=done, **(said | more))
+
+
+def test_lateness_of_the_script_itself_is_told() -> None:
+    late = sample(1.0, 3.0, sent=2.5)
+    assert late.latency == 2.0
+    assert tally.summary([late])["late_sending"]["p50"] == 1.5
+
+
+@given(st.lists(st.floats(0.01, 100), min_size=1, max_size=50), st.floats(0.01, 100))
+def test_goodput_is_the_share_within_the_limit(latencies: list[float], slo: float) -> None:
+    samples = [sample(0.0, seconds) for seconds in latencies]
+    figures = tally.summary(samples, slo)
+    wanted = sum(each <= slo for each in latencies) / len(latencies)
+    assert figures["goodput"] == pytest.approx(wanted, abs=1e-4)
+    assert figures["latency"]["p50"] <= figures["latency"]["p95"] <= figures["latency"]["p99"]
+
+
+def test_a_plan_is_the_same_for_its_seed_and_follows_its_weights() -> None:
+    mixed = mix.plain([Kind(name="a", weight=3, cancel=0.5), Kind(name="b")])
+    one, same, other = Plan(mixed, 1), Plan(mixed, 1), Plan(mixed, 2)
+    drawn = [one.draw() for _ in range(2000)]
+    assert drawn == [same.draw() for _ in range(2000)]
+    assert drawn != [other.draw() for _ in range(2000)]
+    assert sum(each.kind.name == "a" for each in drawn) == pytest.approx(1500, abs=100)
+    assert sum(each.leaves for each in drawn) == pytest.approx(750, abs=100)
+
+
+def test_the_shipped_mixes_are_right() -> None:
+    files = [*(ROOT / "bench" / "mixes").glob("*.toml")]
+    assert files
+    for path in files:
+        assert mix.read(path).request
+
+
+def test_a_wrong_mix_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "mix.toml"
+    path.write_text('[[request]]\nname = "a"\nstepps = 3\n')
+    with pytest.raises(ValueError, match=r"request\.0\.stepps"):
+        mix.read(path)
+
+
+@pytest.mark.parametrize("dialect", list(speech.DIALECTS))
+@pytest.mark.parametrize("task", ["generate", "edit", "inpaint"])
+def test_every_dialect_can_be_asked_for_every_task(dialect: str, task: mix.Task) -> None:
+    ask = speech.DIALECTS[dialect].ask(mix.Planned(0, Kind(name="x", task=task), 5, False))
+    assert ask.path.startswith("/")
+    assert (ask.json is None) != (ask.data is None)
+    json.dumps(ask.json)
+
+
+def test_the_script_writes_its_figures(slow: str, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "figures"
+    flags = ["--model", "m", "--base", "", "--warm-up", "1", "--seconds", "0", "--count", "4"]
+    load.main([slow, "--clients", "1,2", *flags, "--out", str(out)])
+    document = json.loads(out.with_suffix(".json").read_text())
+    assert [each["answered"] for each in document["loads"]] == [4, 4]
+    assert document["machine"]["versions"]["limner"]
+    assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    assert report.table(document["loads"]) in capsys.readouterr().out
