@@ -4,7 +4,7 @@ The loop over steps is diffusers' own; what tells one architecture from another 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -17,6 +17,7 @@ from models.contract import Image, Job, ModelSpec, Task
 from models.lora import Dress, Loras
 from models.pixels import finished, to_pillow
 from models.preview import Preview
+from models.recall import Recall
 from models.shell import shell
 from models.watch import Watch, watched
 
@@ -131,6 +132,7 @@ class Checkpoint:
     reading: Reading
     scheduler: str  # one of the family's; empty: the checkpoint's own
     loras: Loras
+    recall: Recall = field(default_factory=Recall)
 
     @property
     def pipelines(self) -> Pipelines:
@@ -161,6 +163,7 @@ class Checkpoint:
             scheduler=self._scheduler(job),
             dress=dress,
         )
+        self.recall.attach(own, dress and dress.wanted)
         if dress is not None:
             with device.named_faults():
                 dress.put_on()  # for the text encoders, which read before the first stop
