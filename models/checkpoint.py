@@ -107,6 +107,16 @@ class Family:
         with device.named_faults():
             base = Path(spec.base) if spec.base else None
             pipe: Any = audit.load(Path(spec.path), self.pipelines, dtype, self.optional, base)
+        return self.adopt(pipe, spec, target)
+
+    def adopt(self, pipe: Any, spec: ModelSpec, target: torch.device) -> "Checkpoint":
+        """Make a pipeline of one of `pipelines` ready to paint on a device, wherever it came from.
+
+        Raises:
+            Unloadable: what was asked for beside it cannot be served.
+            OutOfMemory, DeviceLost: see `device.named_faults`.
+        """
+        with device.named_faults():
             self.prepare(pipe)
             offload.place(pipe, spec.offload, target)
             shown = preview.of(pipe.vae, Path(spec.preview) if spec.preview else None)
