@@ -11,7 +11,7 @@ else
 PIP := $(BIN)/python -m pip install --quiet
 endif
 
-.PHONY: install serve test test-long test-gpu lint bench train grade clean
+.PHONY: install serve test test-long test-gpu lint bench bench-gpu train grade clean
 
 $(BIN)/python:
 	$(if $(UV),$(UV) venv --quiet --python $(PYTHON) $(VENV),$(PYTHON) -m venv $(VENV))
@@ -48,6 +48,10 @@ lint: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m bench.first_light $(ARGS)
+
+# Every family at full size on a GPU, with random weights (ARGS=--small tries it on a CPU).
+bench-gpu: $(VENV)/.installed-dev
+	$(BIN)/python -m bench.full_size $(ARGS)
 
 # The shipped model from nothing to its gate (hours on one CPU core; ARGS="--device cuda" on a GPU).
 train: install
