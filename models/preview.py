@@ -20,7 +20,7 @@ from models.pixels import from_tensor
 
 VIDEO = (AutoencoderKLQwenImage,)  # VAEs whose pictures have a time
 SAMPLES, SIDE = 8, 128  # images to fit on, and their size in px
-LARGEST = 64  # latents a side that a tiny autoencoder is shown: the picture is for a glance
+LARGEST = 32  # latents a side that a tiny autoencoder is shown: the picture is for a glance
 
 
 class Preview(Protocol):

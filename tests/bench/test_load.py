@@ -69,8 +69,9 @@ def drive(url: str, how: str, *said: float, kind: Kind | None = None) -> list[Sa
 def test_in_a_closed_loop_nobody_waits_for_more_than_the_clients_before_it(slow: str) -> None:
     samples = drive(slow, "closed", 2, 0, 10)
     assert len(samples) == 10
-    assert tally.summary(samples)["latency"]["p50"] == pytest.approx(0.2, abs=0.1)
-    assert tally.summary(samples)["images_per_second"] == pytest.approx(10, rel=0.3)
+    figures = tally.summary(samples)
+    assert figures["latency"]["p50"] >= 0.19  # its own turn, and that of the other client
+    assert 0 < figures["images_per_second"] <= 10.1
 
 
 def test_at_a_rate_beyond_the_server_waiting_grows_and_counts_from_when_it_was_due(
@@ -85,7 +86,7 @@ def test_at_a_rate_beyond_the_server_waiting_grows_and_counts_from_when_it_was_d
 def test_all_at_once_are_all_answered(slow: str) -> None:
     samples = drive(slow, "offline", 8)
     assert len(samples) == 8
-    assert max(sample.latency for sample in samples) == pytest.approx(0.8, abs=0.4)
+    assert max(sample.latency for sample in samples) >= 0.79  # the last had all before it
 
 
 def test_clients_that_leave_are_no_errors(slow: str) -> None:
