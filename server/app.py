@@ -18,9 +18,9 @@ from server import files, gate, ops, web
 from server.artifacts import Artifacts
 from server.backlog import Backlog
 from server.catalog import Catalog
-from server.chooser import API_KEYS, API_PATHS, Chooser
+from server.chooser import API_KEYS, API_PATHS, V1_PATHS, Chooser
 from server.config import Config
-from server.dialects import aimo
+from server.dialects import aimo, openai
 from server.dispatch import Dispatch
 from server.engine import LocalEngine
 from server.fetch import Fetcher, FetchLimits
@@ -195,9 +195,16 @@ def dialects(parts: Parts) -> Mapping[str, ASGIApp]:
         public_url=parts.config.server.public_url,
         started=int(time.time()),
     )
-    spoken: dict[str, ASGIApp] = {"aimo": aimo.build(front)}
+    spoken: dict[str, ASGIApp] = {
+        "aimo": aimo.build(front),
+        "openai": openai.build(front),
+    }
     own = {f"/{name}{BASES[name]}": app for name, app in spoken.items()}
-    return own | {"/api/v1": Chooser(spoken, API_PATHS, API_KEYS, limits.body_bytes)}
+    v1 = {name: spoken[name] for name in ("openai",)}
+    return own | {
+        "/api/v1": Chooser(spoken, API_PATHS, API_KEYS, limits.body_bytes),
+        "/v1": Chooser(v1, V1_PATHS, {}, limits.body_bytes),
+    }
 
 
 def _lifespan(

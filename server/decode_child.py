@@ -142,5 +142,5 @@ class Child:
 def _fits(head: Decoded, request: Request) -> bool:
     width, height, bounds = head.width, head.height, request.bounds
     in_bounds = min(width, height) > 0 and max(width, height) <= bounds.max_side
-    mode = "L" if request.role == "mask" else "RGB"
+    mode = "RGB" if request.role == "image" else "L"
     return in_bounds and width * height <= bounds.max_pixels and head.mode == mode

@@ -76,7 +76,7 @@ def answer(data: bytes, request: Request) -> tuple[Decoded | Refused, PIL.Image.
     """`read`, with every failure as a `Refused`."""
     try:
         got = read(data, request.role, request.bounds)
-        mode = "L" if request.role == "mask" else "RGB"
+        mode = "RGB" if request.role == "image" else "L"
         size = got.image.width, got.image.height
         return Decoded(got.format, *size, mode, got.flattened), got.image
     except Unacceptable as error:

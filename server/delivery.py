@@ -96,7 +96,8 @@ class JsonAnswer(Response):
 
 
 class EventStream:
-    """Server-sent events: each one line `data: …` and an empty line; comments keep it awake."""
+    """Server-sent events: each one line `data: …`, perhaps under a line with its name, and an empty
+    line; comments keep it awake."""
 
     def __init__(
         self, send: Send, *, ping_seconds: float = PING_SECONDS, send_seconds: float = SEND_SECONDS
@@ -121,9 +122,14 @@ class EventStream:
         self.opened = True
         await self._send({"type": "http.response.start", "status": 200, "headers": head})
 
-    async def event(self, document: Mapping[str, Any]) -> None:
-        """Send one document. Raises Gone if it is not read in time."""
-        await self._write((b"data: ", *inline.parts_of(document), b"\n\n"))
+    async def event(self, document: Mapping[str, Any], name: str = "") -> None:
+        """Send one document, as an event of this name (one line, ASCII) if it has one.
+
+        Raises:
+            Gone: it is not read in time.
+        """
+        head = f"event: {name}\n".encode("ascii") if name else b""
+        await self._write((head + b"data: ", *inline.parts_of(document), b"\n\n"))
 
     async def close(self) -> None:
         """Send the last line, `data: [DONE]`, and end the answer."""

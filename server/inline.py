@@ -86,13 +86,29 @@ def _too_large(limit: int, where: str) -> TooLarge:
     return TooLarge(f"{where}: larger than {limit} bytes", param=where)
 
 
-class DataUrl:
-    """A picture that appears in a document as its data URL."""
+class Base64:
+    """A picture that appears in a document as its bare base64."""
 
     __slots__ = ("picture",)
 
     def __init__(self, picture: Picture) -> None:
         self.picture = picture
+
+    @property
+    def prefix(self) -> bytes:
+        """What stands before the base64."""
+        return b""
+
+
+class DataUrl(Base64):
+    """A picture that appears in a document as its data URL."""
+
+    __slots__ = ()
+
+    @property
+    def prefix(self) -> bytes:
+        """As a data URL begins."""
+        return f"data:{self.picture.mime};base64,".encode()
 
 
 Part: TypeAlias = bytes | Picture  # JSON text, or a picture to be written there in base64
@@ -102,20 +118,20 @@ def parts_of(document: Any) -> tuple[Part, ...]:
     """A JSON document as text and the pictures between, nothing of which is encoded yet."""
     # The mark cannot be guessed, so nothing that a client sent and we echo can contain it.
     mark = f"limner-{secrets.token_hex(16)}"
-    pictures: list[Picture] = []
+    pictures: list[Base64] = []
     text = msgspec.json.encode(document, enc_hook=_marking(pictures, mark))
     first, *rest = text.split(mark.encode())
     parts: list[Part] = [first]
-    for picture, following in zip(pictures, rest, strict=True):
-        parts += (f"data:{picture.mime};base64,".encode(), picture, following)
+    for inlined, following in zip(pictures, rest, strict=True):
+        parts += (inlined.prefix, inlined.picture, following)
     return tuple(parts)
 
 
-def _marking(pictures: list[Picture], mark: str) -> Callable[[Any], str]:
+def _marking(pictures: list[Base64], mark: str) -> Callable[[Any], str]:
     def hook(value: Any) -> str:
-        if not isinstance(value, DataUrl):
+        if not isinstance(value, Base64):
             raise TypeError(f"{type(value).__name__} does not belong into a document")
-        pictures.append(value.picture)
+        pictures.append(value)
         return mark
 
     return hook

@@ -53,7 +53,10 @@ class Draft:
     tags: bool = False  # whether "<lora:name:weight>" in the prompt is one
     images: tuple[bytes, ...] = ()  # encoded files, the base first
     mask: bytes | None = None  # an encoded file
+    alpha_mask: bool = False  # only transparency marks; a mask without an alpha channel is refused
+    own_mask: bool = False  # without a mask, what is transparent in the only image is one
     output_format: Format = "png"
+    output_quality: int | None = None  # 1 to 100, of JPEG and WebP
     embed_metadata: bool = False
     preview: bool = False  # the client listens to progress
     strict: bool = False

@@ -156,15 +156,16 @@ class Decoders:
         """
         return await self._open("image", data, BadImage, param)
 
-    async def mask(self, data: bytes, *, param: str) -> Image:
+    async def mask(self, data: bytes, *, param: str, alpha: bool = False) -> Image:
         """Open a file as an upright mask: L, 255 = edit, 0 = keep.
 
         Transparent means edit if any pixel is not opaque, else white does; 128 and more is white.
+        With `alpha` only transparency counts, and a file without an alpha channel is refused.
 
         Raises:
             BadMask: as for `image`, and so are InternalError and ShuttingDown.
         """
-        return (await self._open("mask", data, BadMask, param)).image
+        return (await self._open("alpha" if alpha else "mask", data, BadMask, param)).image
 
     async def _open(self, role: Role, data: bytes, refusal: type[BadRequest], param: str) -> Opened:
         limits = self._limits

@@ -12,7 +12,8 @@ from typing import Any, Literal, TypeAlias, cast
 import PIL.Image
 from PIL import ImageChops, ImageCms, ImageFile
 
-Role: TypeAlias = Literal["image", "mask"]
+# A mask may be painted in white or cut out; of "alpha" nothing but its transparency is looked at.
+Role: TypeAlias = Literal["image", "mask", "alpha"]
 Format: TypeAlias = Literal["png", "jpeg", "webp"]
 
 ORIENTATION = 0x0112  # EXIF tag
@@ -66,7 +67,7 @@ class Reading:
 
 
 def read(data: bytes, role: Role, bounds: Bounds) -> Reading:
-    """Decode a file, upright: RGB on white in sRGB for an image, L (255 = edit, 0) for a mask.
+    """Decode a file, upright: RGB on white in sRGB for an image, else L (255 = edit, 0 = keep).
 
     Raises:
         Unacceptable: with a public reason.
@@ -80,7 +81,7 @@ def read(data: bytes, role: Role, bounds: Bounds) -> Reading:
         _mend_key(image)
         image.load()
         orientation = _orientation(image)
-        picture, flattened = (_mask(image), False) if role == "mask" else _flat(image)
+        picture, flattened = _flat(image) if role == "image" else (_mask(image, role), False)
     turn = UPRIGHT.get(orientation)
     return Reading(kind, picture.transpose(turn) if turn is not None else picture, flattened)
 
@@ -149,7 +150,7 @@ def _layers(image: PIL.Image.Image) -> tuple[PIL.Image.Image, PIL.Image.Image | 
     """Split into colour (L, RGB or CMYK) and alpha (L), both 8-bit; no alpha if all is opaque."""
     if image.mode == "I;16":  # Pillow's own conversion clips instead of scaling
         colour, alpha = _high_bytes(image)
-    elif "transparency" in image.info or image.mode in ("LA", "PA", "RGBA", "La", "RGBa"):
+    elif _has_alpha(image):
         image = image.convert("RGBA")
         colour, alpha = image.convert("RGB"), image.getchannel("A")
     else:
@@ -158,6 +159,10 @@ def _layers(image: PIL.Image.Image) -> tuple[PIL.Image.Image, PIL.Image.Image | 
     if alpha is not None and alpha.getextrema() == (255, 255):
         alpha = None
     return colour, alpha
+
+
+def _has_alpha(image: PIL.Image.Image) -> bool:
+    return "transparency" in image.info or image.mode in ("LA", "PA", "RGBA", "La", "RGBa")
 
 
 def _high_bytes(image: PIL.Image.Image) -> tuple[PIL.Image.Image, PIL.Image.Image | None]:
@@ -174,9 +179,13 @@ def _unlike(image: PIL.Image.Image, value: int) -> PIL.Image.Image:
     return image.point([0 if level == value else 255 for level in range(256)])
 
 
-def _mask(image: PIL.Image.Image) -> PIL.Image.Image:
-    """Transparent = edit if anything is transparent at all, else white = edit."""
+def _mask(image: PIL.Image.Image, role: Role) -> PIL.Image.Image:
+    """Transparent = edit; where nothing is transparent, white = edit unless only alpha counts."""
+    if role == "alpha" and not _has_alpha(image):
+        raise Unacceptable("The image has no alpha channel; transparent pixels mark what to edit.")
     colour, alpha = _layers(image)
+    if role == "alpha" and alpha is None:
+        return PIL.Image.new("L", image.size)
     wanted = ImageChops.invert(alpha) if alpha else colour.convert("L")
     return wanted.point([0] * 128 + [255] * 128)
 

@@ -198,10 +198,26 @@ class Service:
                 images.append(opened.image)
                 if opened.flattened:
                     notices.append(Notice(f"images[{position}]", "transparency was put on white"))
-        mask = await self._decoders.mask(draft.mask, param="mask") if draft.mask else None
-        if mask and mask.pixels.count(0) == len(mask.pixels):
-            raise BadMask("the mask marks nothing to be repainted", param="mask")
+        mask = await self._mask(draft)
+        if not mask and notices and (mask := await self._own_mask(draft)):
+            notices = [Notice("mask", "none was sent: the transparency of the image was taken")]
         return Inputs(tuple(images), mask, tuple(sizes), tuple(notices))
+
+    async def _mask(self, draft: Draft) -> Image | None:
+        if not draft.mask:
+            return None
+        mask = await self._decoders.mask(draft.mask, param="mask", alpha=draft.alpha_mask)
+        if not marks(mask):
+            raise BadMask("the mask marks nothing to be repainted", param="mask")
+        return mask
+
+    async def _own_mask(self, draft: Draft) -> Image | None:
+        """What is transparent in the only image, if that is its mask and the model takes masks."""
+        able = "inpaint" in self.catalog.find(draft.model).tasks
+        if not (draft.own_mask and able and len(draft.images) == 1):
+            return None
+        mask = await self._decoders.mask(draft.images[0], param="images[0]", alpha=True)
+        return mask if marks(mask) else None
 
     def _resolve(self, draft: Draft, inputs: Inputs) -> Order:
         mask = inputs.mask
@@ -262,8 +278,18 @@ class Service:
         seed = order.job.seeds[index]
         finished = await asyncio.to_thread(prepared.finish, image)
         metadata = embedded(order, seed) if order.draft.embed_metadata else None
-        picture = await encode(finished, order.draft.output_format, metadata=metadata)
+        picture = await encode(
+            finished,
+            order.draft.output_format,
+            metadata=metadata,
+            quality=order.draft.output_quality,
+        )
         return Painted(index, seed, picture)
+
+
+def marks(mask: Image) -> bool:
+    """Whether any pixel is to be repainted."""
+    return mask.pixels.count(0) < len(mask.pixels)
 
 
 async def encode_preview(preview: Image) -> Picture:

@@ -1,0 +1,257 @@
+"""The OpenAI dialect: `/images/generations`, `/images/edits`, `/images/variations`, `/models`.
+
+The routes: bodies → shapes → answers. Knows nothing of other dialects, nor of how pictures are
+made.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias, TypeVar
+
+from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from server import forms, inline, web
+from server.delivery import Conversation, EventStream, JsonAnswer, left, unless_gone
+from server.dialects import openai_answers as answers
+from server.dialects.openai_drafts import as_links, model_of, to_draft
+from server.dialects.openai_shapes import (
+    MAX_IMAGES,
+    Answer,
+    Edit,
+    EditJson,
+    Error,
+    Generate,
+    ImageSource,
+    Options,
+    Prompted,
+    Row,
+    Rows,
+    Variation,
+)
+from server.errors import BadRequest
+from server.forms import Form
+from server.front import Front
+from server.intake import Draft
+from server.listing import row
+from server.service import Admitted, Result, outcome
+from server.uploads import Uploads
+
+ShapeT = TypeVar("ShapeT", bound=Options)
+Responses: TypeAlias = dict[int | str, dict[str, Any]]
+Handler: TypeAlias = Callable[..., Awaitable[Response]]
+
+# -- Images ---------------------------------------------------------------------------------------
+
+
+def _files(form: Form, uploads: Uploads, most: int) -> tuple[bytes, ...]:
+    """The images of a form.
+
+    Raises:
+        BadRequest: there are none, or too many. BadImage, TooLarge: one of them is no file.
+    """
+    for name in ("image", "mask"):
+        if name in form.texts:
+            raise BadRequest(f"{name}: a file is expected, not text", param=name)
+    found = form.files.get("image", [])
+    if not 1 <= len(found) <= most:
+        wanted = "is required" if not found else f"at most {most} are taken, not {len(found)}"
+        raise BadRequest(f"image: {wanted}", param="image")
+    names = ["image"] if len(found) == 1 else [f"image[{i}]" for i in range(len(found))]
+    return tuple(uploads.checked(data, name) for data, name in zip(found, names, strict=True))
+
+
+def _mask(form: Form, uploads: Uploads) -> bytes | None:
+    mask = form.one("mask")
+    return None if mask is None else uploads.checked(mask, "mask")
+
+
+async def _linked(source: ImageSource, where: str, uploads: Uploads) -> bytes:
+    if source.file_id is not None:
+        raise BadRequest(
+            f"{where}.file_id: no files are kept here; send image_url", param=f"{where}.file_id"
+        )
+    if not source.image_url:
+        raise BadRequest(f"{where}.image_url: is required", param=f"{where}.image_url")
+    return await uploads.url(source.image_url, f"{where}.image_url")
+
+
+# -- Answering ------------------------------------------------------------------------------------
+
+
+async def _plain(front: Front, request: Request, draft: Draft, links: bool) -> Response:
+    result = await outcome(front.painter, draft)
+    delivered: list[answers.Document] = []
+    for painted in result.painted:
+        picture = painted.picture
+        if links:
+            artifact = await front.artifacts.put(picture.data, picture.mime)
+            delivered.append({"url": front.url(request, artifact).text})
+        else:
+            delivered.append({"b64_json": inline.Base64(picture)})
+    headers = web.warning_header(answers.warnings(result))
+    return JsonAnswer(answers.render(result, delivered), headers=headers)
+
+
+def _streamed(front: Front, draft: Draft, partials: int) -> Response:
+    kind = "image_edit" if draft.task == "edit" else "image_generation"
+
+    async def talk(stream: EventStream) -> None:
+        events = answers.Events(kind, draft, partials)
+        async with front.painter.paint(draft) as updates:
+            async for update in updates:
+                if isinstance(update, Admitted):
+                    await stream.open(web.warning_header(answers.named(update.notices, draft)))
+                for event in events.of(update):
+                    await stream.event(event, event["type"])
+                if isinstance(update, Result) and update.missed:
+                    raise update.missed[0].refusal
+
+    return Conversation(talk, answers.error_document)
+
+
+class Dialect:
+    """The handlers, on what every dialect is built on."""
+
+    def __init__(self, front: Front) -> None:
+        self._front = front
+
+    async def generations(self, request: Request) -> Response:
+        """Paint images from a prompt."""
+        shape = await web.read(request, Generate, self._front.limits.body_bytes)
+        self._expect(request, shape)
+        return await self._answer(request, shape)
+
+    async def edits(self, request: Request) -> Response:
+        """Repaint an image, or what is transparent in a mask; as a form, or as JSON."""
+        if not forms.is_form(request):
+            return await self._edits_in_json(request)
+        form = await forms.read(request, self._front.limits.body_bytes)
+        shape = _shaped(form, Edit)
+        self._expect(request, shape)
+        uploads = self._front.uploads
+        images = _files(form, uploads, MAX_IMAGES)
+        return await self._answer(request, shape, images, _mask(form, uploads))
+
+    async def _edits_in_json(self, request: Request) -> Response:
+        shape = await web.read(request, EditJson, self._front.limits.body_bytes)
+        self._expect(request, shape)
+        uploads = self._front.uploads
+        images = [
+            await _linked(each, f"images[{i}]", uploads) for i, each in enumerate(shape.images)
+        ]
+        mask = await _linked(shape.mask, "mask", uploads) if shape.mask else None
+        return await self._answer(request, shape, tuple(images), mask)
+
+    async def variations(self, request: Request) -> Response:
+        """Repaint an image without being told what."""
+        form = await forms.read(request, self._front.limits.body_bytes)
+        shape = _shaped(form, Variation)
+        self._expect(request, shape)
+        return await self._answer(request, shape, _files(form, self._front.uploads, 1))
+
+    def _expect(self, request: Request, shape: Options) -> None:
+        """Refuse what will not be admitted, before images are got and opened for nothing."""
+        streamed = isinstance(shape, Prompted) and shape.stream
+        if streamed and request.scope["http_version"] == "1.0":
+            raise BadRequest("stream: HTTP/1.0 has no way to send events", param="stream")
+        self._front.painter.expect(model_of(shape, self._front.catalog), shape.n or 1)
+
+    async def _answer(
+        self,
+        request: Request,
+        shape: Options,
+        images: tuple[bytes, ...] = (),
+        mask: bytes | None = None,
+    ) -> Response:
+        draft = to_draft(shape, self._front.catalog, images, mask)
+        if isinstance(shape, Prompted) and shape.stream:
+            return _streamed(self._front, draft, shape.partial_images or 0)
+        answer = _plain(self._front, request, draft, as_links(shape))
+        return await unless_gone(answer, left(request.receive))
+
+    async def models(self, request: Request) -> JSONResponse:
+        """The models; `?type=image` or `inpaint` are those that paint, or edit."""
+        return JSONResponse(self._front.models(request.query_params.get("type") or "all"))
+
+    async def model(self, model: str) -> JSONResponse:
+        """One model, by its id or an alias."""
+        front = self._front
+        offering = front.catalog.find(model)
+        return JSONResponse(row(offering, front.started, front.limits.prompt_chars))
+
+
+def _shaped(form: Form, shape: type[ShapeT]) -> ShapeT:
+    """The text fields; those that were left empty are none."""
+    texts = {name: [text for text in texts if text] for name, texts in form.texts.items()}
+    return Form({name: said for name, said in texts.items() if said}).shaped(shape)
+
+
+# -- The application ------------------------------------------------------------------------------
+
+ERRORS = {
+    400: "A field is missing, malformed or out of range, or an image or a mask is none.",
+    403: "Host or Origin is not allowed.",
+    404: "There is no such model.",
+    408: "The body did not arrive in time.",
+    413: "The body, or an image in it, is too large.",
+    415: "The body is of another type.",
+    422: "No model that is set up can do this.",
+    500: "Something broke inside the server.",
+    503: "Not now; Retry-After says when, if that is known.",
+}
+REFUSED: Responses = {
+    status: {"model": Error, "description": text} for status, text in ERRORS.items()
+}
+PAINTED: Responses = {200: {"model": Answer, "description": "The pictures, in base64 or as links."}}
+STREAMED: Responses = {
+    200: {
+        "model": Answer,
+        "description": "JSON; with `stream: true` events named as their `type`, the last one "
+        "`data: [DONE]`.",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    }
+}
+
+
+def _takes(form: type[Options], files: dict[str, Any], *bodies: type[Options]) -> dict[str, Any]:
+    """The `openapi_extra` of an operation that takes a form, and JSON of these shapes."""
+    page = web.takes(form)
+    content: dict[str, Any] = page["requestBody"]["content"]
+    schema = content.pop("application/json")["schema"]
+    schema["properties"] |= files
+    schema["required"] = [*schema.get("required", ()), "image"]
+    content[forms.KIND] = {"schema": schema}
+    for body in bodies:
+        content |= web.takes(body)["requestBody"]["content"]
+    return page
+
+
+FILE = {"type": "string", "format": "binary"}
+MANY = {"type": "array", "items": FILE, "minItems": 1, "maxItems": MAX_IMAGES}
+
+
+def build(front: Front) -> FastAPI:
+    """The application, to be mounted at `/v1` and `/openai/v1`; its docs are at `/docs`."""
+    app = FastAPI(
+        title="limner: OpenAI dialect", version="1", redoc_url=None, redirect_slashes=False
+    )
+    web.install(app, answers.render_error)
+    dialect = Dialect(front)
+
+    def post(path: str, handler: Handler, answered: Responses, takes: Any) -> None:
+        app.add_api_route(
+            path, handler, methods=["POST"], responses=answered | REFUSED, openapi_extra=takes
+        )
+
+    def get(path: str, handler: Handler, answered: type[Row] | type[Rows], *codes: int) -> None:
+        said: Responses = {200: {"model": answered}, **{code: REFUSED[code] for code in codes}}
+        app.add_api_route(path, handler, methods=["GET"], responses=said)
+
+    edits = _takes(Edit, {"image": MANY, "mask": FILE}, EditJson)
+    post("/images/generations", dialect.generations, STREAMED, web.takes(Generate))
+    post("/images/edits", dialect.edits, STREAMED, edits)
+    post("/images/variations", dialect.variations, PAINTED, _takes(Variation, {"image": FILE}))
+    get("/models", dialect.models, Rows, 403)
+    get("/models/{model:path}", dialect.model, Row, 403, 404)
+    return app
