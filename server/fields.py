@@ -13,6 +13,7 @@ from server.sizes import MAX_SIDE
 METADATA_BYTES = 4096
 METADATA_DEPTH = 32
 MAX_RATIO = 64
+_TERM = r"\s*(0{0,2}[1-9]|0?[1-5][0-9]|0?6[0-4])\s*"  # 1 to 64
 
 
 class Shape(BaseModel):
@@ -109,7 +110,11 @@ Pixels: TypeAlias = Annotated[
         }
     ),
 ]
-Ratio: TypeAlias = Annotated[str, AfterValidator(_ratio), Field(examples=["16:9"])]
+Ratio: TypeAlias = Annotated[
+    str,
+    AfterValidator(_ratio),
+    Field(examples=["16:9"], json_schema_extra={"pattern": f"^{_TERM}:{_TERM}$"}),
+]
 Text: TypeAlias = Annotated[str, Clean]
 Prompt: TypeAlias = Annotated[
     str,

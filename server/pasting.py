@@ -15,10 +15,11 @@ FEATHER = 3  # px inside the mask over which paint and base are blended
 Marks: TypeAlias = npt.NDArray[np.bool_]
 
 
-def paste_back(painted: Image, base: Image, mask: Image) -> Image:
+def paste_back(painted: Image, base: Image, mask: Image, *, hollow: bool = False) -> Image:
     """The base with the paint where the mask is ≥ 128, blended along the edge from inside.
 
-    Outside every pixel is exactly the base's. Strokes too thin to be blended are all paint.
+    Outside every pixel is exactly the base's. Strokes too thin to be blended are all paint, and so
+    is everything inside if the base is `hollow` there: nothing that could be blended.
 
     Raises:
         ValueError: the three differ in size, or are not RGB, RGB and L.
@@ -28,7 +29,8 @@ def paste_back(painted: Image, base: Image, mask: Image) -> Image:
     if kinds != [("RGB", *size), ("RGB", *size), ("L", *size)]:
         raise ValueError(f"cannot paste {kinds[0]} into {kinds[1]} by {kinds[2]}")
     paint, below = _pixels(painted).astype(np.int16), _pixels(base).astype(np.int16)
-    share = feathered(_pixels(mask)[..., 0] >= 128)[..., None]
+    marked = _pixels(mask)[..., 0] >= 128
+    share = (marked * np.int16(FEATHER + 1) if hollow else feathered(marked))[..., None]
     blended = below + (paint - below) * share // (FEATHER + 1)
     return Image(base.width, base.height, "RGB", blended.astype(np.uint8).tobytes())
 

@@ -25,6 +25,7 @@ class Inputs:
     mask: Image | None
     sizes: tuple[Size, ...]
     notices: tuple[Notice, ...]
+    hollow: bool = False  # there is nothing in the base where the mask marks it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,13 +38,14 @@ class Prepared:
     mask: Image | None = None
     base_outside: Image | None = None
     mask_outside: Image | None = None
+    hollow: bool = False
 
     def finish(self, painted: Image) -> Image:
         """The list of what happens after painting; later steps never see earlier images."""
         output = self.order.output
         image = resized(painted, output.width, output.height)
         if self.base_outside is not None and self.mask_outside is not None:
-            image = paste_back(image, self.base_outside, self.mask_outside)
+            image = paste_back(image, self.base_outside, self.mask_outside, hollow=self.hollow)
         return image
 
 
@@ -67,6 +69,7 @@ def prepare(order: Order, inputs: Inputs) -> Prepared:
         mask=resized(mask, job.width, job.height),
         base_outside=resized(base, output.width, output.height),
         mask_outside=resized(mask, output.width, output.height),
+        hollow=inputs.hollow,
     )
 
 

@@ -199,9 +199,11 @@ class Service:
                 if opened.flattened:
                     notices.append(Notice(f"images[{position}]", "transparency was put on white"))
         mask = await self._mask(draft)
-        if not mask and notices and (mask := await self._own_mask(draft)):
+        own = await self._own_mask(draft) if notices and not mask else None
+        if own:
             notices = [Notice("mask", "none was sent: the transparency of the image was taken")]
-        return Inputs(tuple(images), mask, tuple(sizes), tuple(notices))
+        found = mask or own
+        return Inputs(tuple(images), found, tuple(sizes), tuple(notices), hollow=own is not None)
 
     async def _mask(self, draft: Draft) -> Image | None:
         if not draft.mask:

@@ -12,9 +12,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from server import forms, inline, web
+from server.catalog import Catalog
 from server.delivery import Conversation, EventStream, JsonAnswer, left, unless_gone
 from server.dialects import openai_answers as answers
-from server.dialects.openai_drafts import as_links, model_of, to_draft
+from server.dialects.openai_drafts import STYLES, as_links, model_of, to_draft
 from server.dialects.openai_shapes import (
     MAX_IMAGES,
     Answer,
@@ -67,12 +68,6 @@ def _mask(form: Form, uploads: Uploads) -> bytes | None:
 
 
 async def _linked(source: ImageSource, where: str, uploads: Uploads) -> bytes:
-    if source.file_id is not None:
-        raise BadRequest(
-            f"{where}.file_id: no files are kept here; send image_url", param=f"{where}.file_id"
-        )
-    if not source.image_url:
-        raise BadRequest(f"{where}.image_url: is required", param=f"{where}.image_url")
     return await uploads.url(source.image_url, f"{where}.image_url")
 
 
@@ -174,10 +169,10 @@ class Dialect:
         """The models; `?type=image` or `inpaint` are those that paint, or edit."""
         return JSONResponse(self._front.models(request.query_params.get("type") or "all"))
 
-    async def model(self, model: str) -> JSONResponse:
+    async def model(self, request: Request) -> JSONResponse:
         """One model, by its id or an alias."""
         front = self._front
-        offering = front.catalog.find(model)
+        offering = front.catalog.find(request.path_params["model"])
         return JSONResponse(row(offering, front.started, front.limits.prompt_chars))
 
 
@@ -204,12 +199,17 @@ REFUSED: Responses = {
     status: {"model": Error, "description": text} for status, text in ERRORS.items()
 }
 PAINTED: Responses = {200: {"model": Answer, "description": "The pictures, in base64 or as links."}}
+EVENT = {
+    "type": "object",
+    "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
+    "required": ["data"],
+}
 STREAMED: Responses = {
     200: {
         "model": Answer,
         "description": "JSON; with `stream: true` events named as their `type`, the last one "
         "`data: [DONE]`.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {"text/event-stream": {"schema": EVENT}},
     }
 }
 
@@ -219,7 +219,9 @@ def _takes(form: type[Options], files: dict[str, Any], *bodies: type[Options]) -
     page = web.takes(form)
     content: dict[str, Any] = page["requestBody"]["content"]
     schema = content.pop("application/json")["schema"]
-    schema["properties"] |= files
+    schema["properties"] = {
+        name: _never_null(field) for name, field in schema["properties"].items()
+    } | files
     schema["required"] = [*schema.get("required", ()), "image"]
     content[forms.KIND] = {"schema": schema}
     for body in bodies:
@@ -227,7 +229,23 @@ def _takes(form: type[Options], files: dict[str, Any], *bodies: type[Options]) -
     return page
 
 
-FILE = {"type": "string", "format": "binary"}
+def _never_null(field: dict[str, Any]) -> dict[str, Any]:
+    """A field of a shape as a form has it: there is no text for null."""
+    options = [each for each in field.get("anyOf", ()) if each != {"type": "null"}]
+    plain = {key: value for key, value in field.items() if key not in ("anyOf", "default")}
+    return plain | ({"anyOf": options} if options else {})
+
+
+def _generations(catalog: Catalog) -> dict[str, Any]:
+    """The `openapi_extra` of generations, with the styles that there are."""
+    page = web.takes(Generate)
+    styles = [*STYLES, *(each.name for each in catalog.styles), None]
+    schema = page["requestBody"]["content"]["application/json"]["schema"]
+    schema["properties"]["style"] = {"enum": styles, "default": None}
+    return page
+
+
+FILE = {"type": "string", "format": "binary", "minLength": 1}
 MANY = {"type": "array", "items": FILE, "minItems": 1, "maxItems": MAX_IMAGES}
 
 
@@ -244,14 +262,16 @@ def build(front: Front) -> FastAPI:
             path, handler, methods=["POST"], responses=answered | REFUSED, openapi_extra=takes
         )
 
-    def get(path: str, handler: Handler, answered: type[Row] | type[Rows], *codes: int) -> None:
-        said: Responses = {200: {"model": answered}, **{code: REFUSED[code] for code in codes}}
-        app.add_api_route(path, handler, methods=["GET"], responses=said)
+    def get(path: str, handler: Handler, answered: type[Row | Rows], takes: Any) -> None:
+        said: Responses = {200: {"model": answered}, 403: REFUSED[403], 404: REFUSED[404]}
+        extra = {"parameters": [takes | {"schema": {"type": "string"}}]}
+        app.add_api_route(path, handler, methods=["GET"], responses=said, openapi_extra=extra)
 
     edits = _takes(Edit, {"image": MANY, "mask": FILE}, EditJson)
-    post("/images/generations", dialect.generations, STREAMED, web.takes(Generate))
+    post("/images/generations", dialect.generations, STREAMED, _generations(front.catalog))
     post("/images/edits", dialect.edits, STREAMED, edits)
     post("/images/variations", dialect.variations, PAINTED, _takes(Variation, {"image": FILE}))
-    get("/models", dialect.models, Rows, 403)
-    get("/models/{model:path}", dialect.model, Row, 403, 404)
+    get("/models", dialect.models, Rows, {"name": "type", "in": "query"})
+    named = {"name": "model", "in": "path", "required": True}
+    get("/models/{model:path}", dialect.model, Row, named)
     return app

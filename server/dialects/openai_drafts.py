@@ -38,7 +38,7 @@ def to_draft(
     """What the client meant; `images` and `mask` are encoded files.
 
     Raises:
-        BadRequest: fields that contradict each other, or a style that there is not.
+        BadRequest: a style that there is not.
     """
     size = Size.parse(shape.size) if shape.size and shape.size != "auto" else None
     prompted = shape if isinstance(shape, Prompted) else None
@@ -146,10 +146,6 @@ def _surplus(shape: Options, names: tuple[str, ...]) -> Iterator[Notice]:
 
 def _ignored_options(shape: Prompted) -> Iterator[Notice]:
     if shape.background == "transparent":
-        if shape.output_format == "jpeg":
-            raise BadRequest(
-                "background: transparent needs output_format png or webp", param="background"
-            )
         yield Notice("background", "not available: pictures are opaque")
     if shape.moderation == "auto":
         yield Notice("moderation", "not available yet: images are not judged")

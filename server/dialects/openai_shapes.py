@@ -4,7 +4,7 @@ Ranges that OpenAI documents, the fields that are ours beside them, and nothing 
 """
 
 import re
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, cast
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 
@@ -12,12 +12,18 @@ from server import fields
 from server.sizes import MAX_SIDE, MIN_SIDE
 
 MAX_IMAGES = 16
+URL = r"^(https?://[!-~]+|data:image/(png|jpeg|webp);base64,([A-Za-z0-9+/]{4})+)$"
 SIDE = r"(6[4-9]|[7-9]\d|[1-9]\d\d|[1-7]\d{3}|80\d\d|81[0-8]\d|819[0-2])"  # 64 to 8192
 
 
 def _given(value: object) -> object:
     """Clients with a form of their own send the fields that nobody filled in, too."""
     return None if value == "" else value
+
+
+def _no_file(value: object) -> None:
+    if value is not None:
+        raise ValueError("no files are kept here; send image_url")
 
 
 def _size(text: str) -> str:
@@ -29,7 +35,7 @@ def _size(text: str) -> str:
 Size: TypeAlias = Annotated[
     str,
     AfterValidator(_size),
-    Field(json_schema_extra={"pattern": f"^(auto|{SIDE}x{SIDE})$"}, examples=["1024x1024"]),
+    Field(json_schema_extra={"pattern": f"^(auto|{SIDE}x{SIDE})?$"}, examples=["1024x1024"]),
 ]
 Model: TypeAlias = Annotated[str, Field(max_length=200), fields.Clean]
 Name: TypeAlias = Annotated[str, Field(max_length=256), fields.Clean]
@@ -94,14 +100,16 @@ class Edit(Prompted):
 class ImageSource(fields.Shape):
     """An image: `image_url`, an address or a data URL. There are no files to have a `file_id`."""
 
-    image_url: str | None = None
-    file_id: str | None = None
+    image_url: Annotated[str, Field(min_length=1, json_schema_extra={"pattern": URL})]
+    file_id: Annotated[None, BeforeValidator(_no_file)] = None
 
     @model_validator(mode="before")
     @classmethod
-    def _bare(cls, value: object) -> object:
-        """A string in place of the object is taken for its `image_url`."""
-        return {"image_url": value} if isinstance(value, str) else value
+    def _named(cls, value: object) -> object:
+        """Of a `file_id` alone it is not said as well that `image_url` is missing."""
+        if isinstance(value, dict) and cast(dict[str, object], value).get("file_id") is not None:
+            return {"image_url": "-", **cast(dict[str, object], value)}
+        return cast(object, value)
 
 
 class EditJson(Edit):

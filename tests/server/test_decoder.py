@@ -30,8 +30,8 @@ def opened() -> Iterator[Open]:
         pool = Decoders(DecodeLimits(max_pixels=1_000_000, max_side=2000, children=1))
         decoders = runner.run(stack.enter_async_context(pool))
 
-        def call(data: bytes, role: str = "image") -> Image:
-            return runner.run(getattr(decoders, role)(data, param=role))
+        def call(data: bytes, role: str = "image", **how: Any) -> Image:
+            return runner.run(getattr(decoders, role)(data, param=role, **how))
 
         yield call
         runner.run(stack.aclose())
@@ -206,6 +206,34 @@ def test_mask_polarity(opened: Open, name: str) -> None:
     file, expected = MASKS[name]
     mask = opened(file, "mask")
     assert (mask.mode, list(mask.pixels)) == ("L", expected)
+
+
+ALPHA_MASKS: dict[str, tuple[bytes, list[int]]] = {
+    "transparent": (saved(pixels("LA", (255, 0), (0, 255), (0, 127), (0, 128))), [255, 0, 255, 0]),
+    "all opaque, whatever its colour": (saved(pixels("LA", (0, 255), (255, 255))), [0, 0]),
+    "a key": (png(16, 0, 2, shorts(0, 0xFFFF), shorts(0)), [255, 0]),
+    "a key that no pixel has": (png(8, 0, 2, bytes([9, 9]), shorts(1)), [0, 0]),
+}
+
+
+@pytest.mark.parametrize("name", ALPHA_MASKS)
+def test_masks_by_alpha_alone(opened: Open, name: str) -> None:
+    file, expected = ALPHA_MASKS[name]
+    mask = opened(file, "mask", alpha=True)
+    assert (mask.mode, list(mask.pixels)) == ("L", expected)
+
+
+def test_a_mask_by_alpha_is_turned_upright(opened: Open) -> None:
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 3
+    file = saved(pixels("LA", (0, 0), (0, 255), (0, 255)), exif=exif)
+    assert list(opened(file, "mask", alpha=True).pixels) == [0, 0, 255]
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "RGB"])
+def test_a_mask_by_alpha_has_an_alpha_channel(opened: Open, mode: str) -> None:
+    with pytest.raises(BadMask, match="no alpha channel"):
+        opened(saved(PIL.Image.new(mode, (2, 2))), "mask", alpha=True)
 
 
 # -- Refusals -------------------------------------------------------------------------------------

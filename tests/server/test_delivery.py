@@ -188,7 +188,7 @@ def test_events():
         async def talk(stream: EventStream) -> None:
             await stream.open({"X-Y": "z"})
             await stream.event({"a": "line\nbreak"})
-            await stream.event({"b": DataUrl(Picture(b"abc", "png", 1, 1))})
+            await stream.event({"b": DataUrl(Picture(b"abc", "png", 1, 1))}, "a.name")
 
         await converse(talk, client)
         headers = dict(client.sent[0]["headers"])
@@ -198,7 +198,7 @@ def test_events():
         assert b"content-length" not in headers
         assert client.body == (
             b'data: {"a":"line\\nbreak"}\n\n'
-            b'data: {"b":"data:image/png;base64,YWJj"}\n\n'
+            b'event: a.name\ndata: {"b":"data:image/png;base64,YWJj"}\n\n'
             b"data: [DONE]\n\n"
         )
         assert client.sent[-1]["more_body"] is False

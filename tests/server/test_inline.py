@@ -112,6 +112,14 @@ def test_documents_carry_pictures(datas: list[bytes], text: str):
     assert urls == datas
 
 
+def test_pictures_without_a_prefix():
+    picture = Picture(b"\xff\xfe\xfd", "jpeg", 1, 1)
+    parts = inline.parts_of({"a": inline.Base64(picture), "b": inline.DataUrl(picture)})
+    whole = b"".join(inline.flow(parts))
+    assert len(whole) == inline.length(parts)
+    assert whole == b'{"a":"//79","b":"data:image/jpeg;base64,//79"}'
+
+
 def test_large_pictures_come_in_small_pieces():
     picture = Picture(bytes(1_000_001), "webp", 1, 1)
     pieces = list(inline.flow(inline.parts_of([inline.DataUrl(picture)])))

@@ -59,6 +59,14 @@ def test_the_edge_of_a_square_is_blended_over_some_pixels() -> None:
     assert row[4:].tolist() == row[:-4][::-1].tolist()
 
 
+def test_a_hollow_base_is_not_blended_with() -> None:
+    painted, base, levels = noise(30, 30, 1), noise(30, 30, 2), np.zeros((30, 30), np.uint8)
+    levels[5:25, 5:25] = 255
+    result = array(paste_back(painted, base, Image(30, 30, "L", levels.tobytes()), hollow=True))
+    wanted = np.where(levels[..., None] == 255, array(painted), array(base))
+    assert np.array_equal(result, wanted)
+
+
 def test_the_border_of_the_picture_is_no_edge() -> None:
     assert (feathered(np.ones((9, 9), np.bool_)) == FEATHER + 1).all()
 
