@@ -30,7 +30,7 @@ from server.dialects.openai_shapes import (
     Rows,
     Variation,
 )
-from server.errors import BadRequest
+from server.errors import BadRequest, UnsupportedMedia
 from server.forms import Form
 from server.front import Front
 from server.intake import Draft
@@ -140,6 +140,8 @@ class Dialect:
 
     async def variations(self, request: Request) -> Response:
         """Repaint an image without being told what."""
+        if not forms.is_form(request):
+            raise UnsupportedMedia(f"Content-Type must be {forms.KIND}")
         form = await forms.read(request, self._front.limits.body_bytes)
         shape = _shaped(form, Variation)
         self._expect(request, shape)

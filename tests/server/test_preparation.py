@@ -69,3 +69,14 @@ def test_outside_of_a_mask_the_base_is_kept_at_the_size_of_the_answer() -> None:
     assert prepared.mask is not None
     assert prepared.base_outside is not None
     assert (prepared.mask.width, prepared.base_outside.width) == (128, 256)
+
+
+@pytest.mark.parametrize("hollow", [False, True])
+def test_paint_is_blended_with_a_base_unless_there_is_none(hollow: bool) -> None:
+    half = Image(256, 128, "L", (b"\xff" * 128 + bytes(128)) * 128)
+    prepared = prepare(order(1, masked=True), Inputs((image(256, 128),), half, (), (), hollow))
+    painted = Image(256, 128, "RGB", b"\xff" * (256 * 128 * 3))
+    row = prepared.finish(painted).pixels[: 256 * 3]
+    assert row[: 120 * 3] == b"\xff" * (120 * 3)
+    assert row[128 * 3 :] == bytes(128 * 3)
+    assert (row[120 * 3 : 128 * 3] == b"\xff" * (8 * 3)) == hollow
