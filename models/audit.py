@@ -22,7 +22,7 @@ from models.single import SingleFile
 
 log = logging.getLogger(__name__)
 
-PICKLES = ("*.ckpt", "*.pt", "*.pth", "*.pkl", "*.bin")
+PICKLES = (".ckpt", ".pt", ".pth", ".pkl", ".bin")
 LIBRARIES = ("diffusers", "transformers")
 
 
@@ -75,7 +75,8 @@ def is_there(file: SingleFile | None, folder: Path, name: str) -> bool:
     """Whether an optional part has its weights; without a single file its folder must hold them."""
     if file is None:
         return (folder / name).is_dir()
-    return file.holds_t5 or any((folder / name).glob("*.safetensors"))
+    held = file.has(folder, name, components(read_index(folder))[name][1])
+    return held or any((folder / name).glob("*.safetensors"))
 
 
 def is_absent(index: Mapping[str, Any], folder: Path, name: str) -> bool:
@@ -88,7 +89,7 @@ def load_part(
     file: SingleFile | None, folder: Path, name: str, of: tuple[str, str], dtype: torch.dtype
 ) -> torch.nn.Module:
     """One model, from the single file if that holds it."""
-    if file and name.startswith(file.parts):
+    if file and file.has(folder, name, of[1]):
         return file.part(name, *of, folder, dtype)
     return load_model(folder / name, *of, dtype)
 
@@ -140,14 +141,14 @@ def components(index: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
 
 def refuse_code(folder: Path) -> None:
     """Nothing in a model's folder may be run."""
-    if found := sorted(folder.rglob("*.py")):
-        raise Unloadable(f"{found[0]} is code; a model's folder may hold none")
+    if found := next(headers.below(folder, ".py"), None):
+        raise Unloadable(f"{found} is code; a model's folder may hold none")
 
 
 def refuse_pickles(folder: Path) -> None:
     """A pickle is a program, and weights that are nothing else are not opened."""
-    if not any(folder.rglob("*.safetensors")):
-        pickles = [path for pattern in PICKLES for path in folder.rglob(pattern)]
+    if not any(headers.below(folder, ".safetensors")):
+        pickles = [path for ending in PICKLES for path in headers.below(folder, ending)]
         why = f"only pickled weights ({pickles[0].name})" if pickles else "no weights"
         raise Unloadable(f"{folder} has {why}; .safetensors files are needed")
 

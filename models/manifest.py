@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from models import headers
+
 FORMAT = 1
 BLOCK_BYTES = 1 << 22
 SHOWN = 3  # files that a sentence about damage names
@@ -45,7 +47,7 @@ def weights(checkpoint: Path) -> dict[str, Path]:
     if checkpoint.is_file():
         return {checkpoint.name: checkpoint}
     # A link that leads nowhere is as good as no file.
-    found = sorted(path for path in checkpoint.rglob("*.safetensors") if path.is_file())
+    found = [path for path in headers.below(checkpoint, ".safetensors") if path.is_file()]
     return {path.relative_to(checkpoint).as_posix(): path for path in found}
 
 

@@ -4,6 +4,7 @@ The file holds numbers only. What it says nothing of (how the parts are built, t
 whole parts that it lacks) is in the base, a diffusers folder of the same architecture.
 """
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,17 +13,14 @@ from typing import Any
 import diffusers
 import torch
 from diffusers.loaders.single_file import load_single_file_sub_model
+from diffusers.loaders.single_file_model import SINGLE_FILE_LOADABLE_CLASSES
 from safetensors.torch import load_file
 
-from models import headers
+from models import headers, weights
 from models.canvas import Unloadable
 
-T5 = "text_encoders.t5xxl."
-SCALED = (
-    "scaled_fp8",
-    ".scale_weight",
-    ".weight_scale",
-)  # marks of numbers that need a factor each
+ENCODERS = ("CLIPText", "T5Encoder")  # that are converted
+SCALED = ("scaled_fp8", ".scale_weight", ".weight_scale")  # marks of numbers with factors
 V_PREDICTION, ZERO_SNR = "v_pred", "ztsnr"  # tensors that say how a model was trained
 
 
@@ -50,16 +48,15 @@ class SingleFile:
             )
         return cls(path, tensors)
 
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """What the names of the parts in it start with."""
-        shapes = {name: tuple(tensor.shape) for name, tensor in self.tensors.items()}
-        return headers.covered(shapes)
+    def has(self, base: Path, name: str, class_name: str) -> bool:
+        """Whether a part is to be taken from here: it is in here, and diffusers can convert it."""
+        known = class_name in SINGLE_FILE_LOADABLE_CLASSES or class_name.startswith(ENCODERS)
+        return known and weights.held(base, name, self.shapes)
 
     @property
-    def holds_t5(self) -> bool:
-        """Whether it brings the largest of its text encoders, which some leave out."""
-        return any(name.startswith(T5) for name in self.tensors)
+    def shapes(self) -> headers.Shapes:
+        """Of its tensors, by name."""
+        return {name: tuple(tensor.shape) for name, tensor in self.tensors.items()}
 
     def part(
         self, name: str, library: str, class_name: str, base: Path, dtype: torch.dtype
@@ -74,7 +71,7 @@ class SingleFile:
                 library_name=library,
                 class_name=class_name,
                 name=name,
-                checkpoint=dict(self.tensors),  # which it takes apart
+                checkpoint=self._bare() if name == "transformer" else dict(self.tensors),
                 pipelines=diffusers.pipelines,
                 is_pipeline_module=False,
                 cached_model_config_path=str(base),
@@ -85,11 +82,23 @@ class SingleFile:
             raise Unloadable(f"{self.path} lacks tensors of the {name} in {base}") from error
         return model.eval()
 
+    def _bare(self) -> dict[str, torch.Tensor]:
+        """The tensors, those of the denoiser by the names that they have in a file of their own:
+        not every converter looks for them elsewhere."""
+        return {
+            name.removeprefix(headers.INSIDE): each
+            for name, each in self.tensors.items()
+            if headers.part_of(name) != "other"
+        }
+
     def settle(self, pipe: Any) -> None:
         """Bring the noise schedule to how the file says that it was trained."""
         if V_PREDICTION not in self.tensors:
             return
+        kind: Any = type(pipe.scheduler)
         changes: dict[str, Any] = {"prediction_type": "v_prediction"}
         if ZERO_SNR in self.tensors:
             changes |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
-        pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, **changes)
+            if "rescale_betas_zero_snr" not in inspect.signature(kind).parameters:
+                kind = diffusers.EulerDiscreteScheduler  # the base's own has no such schedule
+        pipe.scheduler = kind.from_config(pipe.scheduler.config, **changes)

@@ -22,22 +22,44 @@ def numbers(path: Path, base: Path | None = None, without: Sequence[str] = ()) -
         base: the folder of what the single file lacks.
     """
     if base is None:
-        return sum(
-            in_part(path / name) for name in parts(path) if not name.startswith(away(without))
-        )
+        return sum(in_part(path / name) for name in parts(path) if not away(name, without))
     tensors = headers.shapes(path)
-    stays = {name: shape for name, shape in tensors.items() if not name.startswith(starts(without))}
-    more = numbers(base, without=(*without, *headers.covered(tensors)))
-    return headers.numbers(stays) + more
+    stays = {name: shape for name, shape in tensors.items() if not away_in_file(name, without)}
+    lacking = [
+        name for name in parts(base) if not (away(name, without) or held(base, name, tensors))
+    ]
+    return headers.numbers(stays) + sum(in_part(base / name) for name in lacking)
+
+
+def held(base: Path, name: str, tensors: headers.Shapes) -> bool:
+    """Whether a single file has a part, or only its base."""
+    covered = headers.covered(tensors)
+    if name.startswith("text_encoder"):
+        return ("t5" if is_t5(base, name) else "text_encoder") in covered
+    return name in covered
+
+
+def is_t5(base: Path, name: str) -> bool:
+    """Whether a part of a folder is a T5 encoder, by the class that its index names."""
+    return "T5" in str(index(base).get(name))
 
 
 def parts(folder: Path) -> list[str]:
     """The parts that a model's index names; none where it cannot be read."""
+    return [
+        name
+        for name, value in index(folder).items()
+        if isinstance(value, list) and value[:1] not in ([], [None])
+    ]
+
+
+def index(folder: Path) -> Mapping[str, Any]:
+    """A model's index; empty where it cannot be read."""
     try:
-        index: Mapping[str, Any] = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        return [name for name, value in index.items() if isinstance(value, list) and value[0]]
-    except (OSError, ValueError, AttributeError, LookupError):
-        return []
+        tree: object = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return tree if isinstance(tree, dict) else {}
 
 
 def in_part(folder: Path) -> int:
@@ -51,11 +73,15 @@ def files(part: Path) -> list[Path]:
     return [path for path in found if headers.variant_of(path.name) == best]
 
 
-def away(without: Sequence[str]) -> tuple[str, ...]:
-    return (*without, *UNUSED)
+def away(name: str, without: Sequence[str]) -> bool:
+    return name.startswith((*without, *UNUSED))
 
 
-def starts(without: Sequence[str]) -> tuple[str, ...]:
-    """What the names of tensors in a single file start with that belong to these parts."""
-    found = [start for part in without for start in headers.WHOLE.get(part, ())]
-    return (*found, headers.INSIDE) if set(without) & {*headers.DENOISERS} else tuple(found)
+def away_in_file(name: str, without: Sequence[str]) -> bool:
+    """Whether a tensor of a single file belongs to one of these parts."""
+    part = headers.part_of(name)
+    if part == "other":
+        return True
+    if part == "denoiser":
+        return bool({*without} & {*headers.DENOISERS})
+    return ("text_encoder" if part == "t5" else part) in without

@@ -89,7 +89,7 @@ def of_sdxl(pipe: DiffusionPipeline) -> Tensors:
     )
 
 
-def of_flux(pipe: DiffusionPipeline) -> Tensors:
+def of_transformer(pipe: DiffusionPipeline) -> Tensors:
     """The transformer alone, as is usual, and by the names of diffusers, as some have them.
 
     Its authors' names are converted for their own widths only, which are beyond a test.
@@ -100,7 +100,10 @@ def of_flux(pipe: DiffusionPipeline) -> Tensors:
 WRITERS = {
     "StableDiffusionPipeline": of_sd,
     "StableDiffusionXLPipeline": of_sdxl,
-    "FluxPipeline": of_flux,
+    "FluxPipeline": of_transformer,
+    "Flux2Pipeline": of_transformer,
+    "QwenImagePipeline": of_transformer,
+    "ZImagePipeline": of_transformer,
 }
 
 

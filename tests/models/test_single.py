@@ -1,5 +1,6 @@
 """A single file in its authors' layout paints as the diffusers folder of the same weights does."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -7,12 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import DiffusionPipeline, StableDiffusionPipeline
+from diffusers import DiffusionPipeline, PNDMScheduler, StableDiffusionPipeline
 from safetensors.torch import load_file, save_file
 
-from models import audit, weights
+from models import audit, headers, weights
 from models.canvas import Unloadable
-from models.families import flux, sd, sdxl
+from models.families import flux, flux2, qwen_image, sd, sd3, sdxl, z_image
+from models.single import SingleFile
 from tests.models import original, tiny
 
 Made = tuple[Path, Path]  # a folder, and the single file of the same weights
@@ -20,6 +22,9 @@ KINDS: dict[str, tuple[Callable[[], DiffusionPipeline], Any]] = {
     "sd": (original.sd, sd.FAMILY),
     "sdxl": (original.sdxl, sdxl.FAMILY),
     "flux": (tiny.flux, flux.FAMILY),
+    "flux2": (tiny.flux2, flux2.FAMILY),
+    "qwen_image": (tiny.qwen_image, qwen_image.FAMILY),
+    "z_image": (tiny.z_image, z_image.FAMILY),
 }
 
 
@@ -72,6 +77,60 @@ def test_every_number_of_the_file_is_where_the_folder_has_it(
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
 
 
+@pytest.mark.parametrize("name", ["flux", "flux2", "qwen_image", "z_image"])
+def test_a_transformer_is_known_by_the_names_that_it_has_among_other_parts(
+    made: Callable[[str], Made], tmp_path: Path, name: str
+) -> None:
+    folder, file = made(name)
+    prefixed = {f"{headers.INSIDE}{key}": each for key, each in load_file(file).items()}
+    others = {"text_encoders.some_7b.model.weight": torch.zeros(3, 3)}  # which nobody converts
+    save_file(prefixed | others, tmp_path / "all.safetensors")
+    ours = parameters(load(tmp_path / "all.safetensors", folder, name))
+    theirs = parameters(load(folder, None, name))
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float8_e4m3fn])
+def test_numbers_of_any_precision_are_read_into_the_models(
+    made: Callable[[str], Made], tmp_path: Path, dtype: torch.dtype
+) -> None:
+    folder, file = made("flux")
+    save_file({n: t.to(dtype) for n, t in load_file(file).items()}, tmp_path / "few.safetensors")
+    weight = parameters(load(tmp_path / "few.safetensors", folder, "flux"))
+    whole = parameters(load(folder, None, "flux"))["transformer.x_embedder.weight"]
+    assert torch.equal(weight["transformer.x_embedder.weight"], whole.to(dtype).float())
+
+
+def test_an_encoder_that_the_file_leaves_out_is_the_bases(folder_of, tmp_path: Path) -> None:
+    """As the file of SD 3 that has its CLIPs and no T5."""
+    folder = folder_of("sd3")
+    whole = load_sd3(folder, None)
+    names = {f"text_encoders.clip_l.transformer.{n}": t for n, t in clip(whole.text_encoder)}
+    names |= {f"text_encoders.clip_g.transformer.{n}": t for n, t in clip(whole.text_encoder_2)}
+    names |= {f"{headers.INSIDE}{n}": t for n, t in whole.transformer.state_dict().items()}
+    save_file({n: t.clone() for n, t in names.items()}, tmp_path / "sd3.safetensors")
+    assert weights.numbers(tmp_path / "sd3.safetensors", folder) == weights.numbers(folder) - sum(
+        part.text_projection.weight.numel() for part in (whole.text_encoder, whole.text_encoder_2)
+    )
+    file = SingleFile.open(tmp_path / "sd3.safetensors")
+    held = {name: file.has(folder, name, type(part).__name__) for name, part in encoders(whole)}
+    assert held == {"text_encoder": True, "text_encoder_2": True, "text_encoder_3": False}
+
+
+def load_sd3(path: Path, base: Path | None) -> Any:
+    return audit.load(path, sd3.FAMILY.pipelines, torch.float32, sd3.FAMILY.optional, base)
+
+
+def encoders(pipe: Any) -> list[tuple[str, Any]]:
+    return [(name, part) for name, part in pipe.components.items() if name.startswith("text_enc")]
+
+
+def clip(encoder: Any) -> list[tuple[str, torch.Tensor]]:
+    """What such files have of an encoder: no projection, which diffusers makes up."""
+    tensors = encoder.state_dict().items()
+    return [(name, tensor) for name, tensor in tensors if not name.startswith("text_projection")]
+
+
 def test_a_whole_checkpoint_needs_no_weights_of_its_base(
     made: Callable[[str], Made], bare: Path
 ) -> None:
@@ -91,12 +150,11 @@ def test_a_whole_checkpoint_needs_no_weights_of_its_base(
 
 
 def test_its_size_is_told_ahead(made: Callable[[str], Made], bare: Path) -> None:
-    for name in KINDS:
-        folder, file = made(name)
-        assert weights.numbers(file, folder) == weights.numbers(folder)
-    folder, file = made("sd")
-    assert weights.numbers(file, bare) == weights.numbers(folder)
-    for away in (("text_encoder",), ("text_encoder", "unet", "transformer")):
+    for away in ((), ("text_encoder",), ("text_encoder", "unet", "transformer")):
+        for name in KINDS:
+            folder, file = made(name)
+            assert weights.numbers(file, folder, away) == weights.numbers(folder, without=away)
+        folder, file = made("sd")
         assert weights.numbers(file, bare, away) == weights.numbers(folder, without=away)
 
 
@@ -174,3 +232,21 @@ def test_a_file_says_how_it_was_trained(
     marks = {"v_pred": torch.zeros(0), "ztsnr": torch.zeros(0)}
     config = load(rewrite(file, tmp_path / "v.safetensors", **marks), bare).scheduler.config
     assert (config.prediction_type, config.rescale_betas_zero_snr) == ("v_prediction", True)
+    only = {"v_pred": torch.zeros(0)}
+    config = load(rewrite(file, tmp_path / "v.safetensors", **only), bare).scheduler.config
+    assert (config.prediction_type, config.rescale_betas_zero_snr) == ("v_prediction", False)
+
+
+def test_a_base_whose_schedule_cannot_do_that_gets_another(
+    made: Callable[[str], Made], bare: Path, tmp_path: Path
+) -> None:
+    """As that of Stable Diffusion 1.5."""
+    own = PNDMScheduler(beta_schedule="scaled_linear", skip_prk_steps=True, steps_offset=1)
+    own.save_pretrained(bare / "scheduler")
+    index = json.loads((bare / "model_index.json").read_text())
+    index["scheduler"] = ["diffusers", "PNDMScheduler"]
+    (bare / "model_index.json").write_text(json.dumps(index))
+    marks = {"v_pred": torch.zeros(0), "ztsnr": torch.zeros(0)}
+    scheduler = load(rewrite(made("sd")[1], tmp_path / "v.safetensors", **marks), bare).scheduler
+    assert scheduler.config.rescale_betas_zero_snr
+    assert scheduler.config.beta_schedule == "scaled_linear"
