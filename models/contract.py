@@ -81,7 +81,8 @@ class ModelSpec(Value, frozen=True, kw_only=True):
     preload: bool = True  # load it before the worker is ready
     pinned: bool = False  # never give it up for another
     loras: tuple[LoraSpec, ...] = ()
-    manifest: str = ""  # a file that says what its weights are to be; empty: nobody knows
+    # Checkpoints that it is made of, each with a file that says what its weights are to be.
+    manifests: tuple[tuple[str, str], ...] = ()
     keep_seconds: float = 0.0  # give it up after so long without use; 0: only for another
 
 

@@ -71,8 +71,6 @@ def check_weights(model: ModelSpec, alive: Callable[[], None]) -> None:
     Raises:
         Unloadable: they are not, or the manifest cannot be read.
     """
-    if not model.manifest:
-        return
     last = time.monotonic()
 
     def note(count: int) -> None:
@@ -81,12 +79,13 @@ def check_weights(model: ModelSpec, alive: Callable[[], None]) -> None:
             last = time.monotonic()
             alive()
 
-    try:
-        wrong = manifest.changes(Path(model.path), manifest.load(Path(model.manifest)), note)
-    except (manifest.ManifestError, OSError) as error:
-        raise Unloadable(str(error)) from None
-    if wrong:
-        raise Unloadable(f"{model.path}: its weights were changed: {manifest.summary(wrong)}")
+    for place, known in model.manifests:
+        try:
+            wrong = manifest.changes(Path(place), manifest.load(Path(known)), note)
+        except (manifest.ManifestError, OSError) as error:
+            raise Unloadable(str(error)) from None
+        if wrong:
+            raise Unloadable(f"{place}: its weights were changed: {manifest.summary(wrong)}")
 
 
 def give_back(spec: WorkerSpec) -> None:

@@ -38,7 +38,7 @@ class SingleFile:
             Unloadable: it is no `.safetensors` file, is damaged, or keeps its numbers in a way
                 that nothing here reads.
         """
-        if path.suffix != ".safetensors":
+        if path.suffix.lower() != ".safetensors":
             raise Unloadable(f"{path} is no .safetensors file; nothing else is opened")
         tensors = load_file(path)
         if odd := [name for name in tensors if name.endswith(SCALED)]:

@@ -106,9 +106,10 @@ def assemble(config: Config) -> Parts:
         ConfigError: no model has its files.
     """
     limits = config.limits
+    absent = missing(config)
     spec = worker_spec(config)
     launch.prepare({model.family for model in spec.models}, config.worker.threads)
-    engine = LocalEngine(spec, config.worker.start_seconds, missing(config))
+    engine = LocalEngine(spec, config.worker.start_seconds, absent)
     dispatch = Dispatch([engine], Backlog(limits.waiting))
     decoders = Decoders(
         DecodeLimits(
@@ -119,7 +120,7 @@ def assemble(config: Config) -> Parts:
         )
     )
     service = Service(
-        Catalog.of(config),
+        Catalog.of(config, absent),
         limits,
         decoders,
         dispatch,

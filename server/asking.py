@@ -16,6 +16,7 @@ def ps(path: Path | None, url: str, as_json: bool) -> None:
     """Print what a running server has in memory; exit 1 where none answers."""
     server = terminal.read(path, {}).server
     url = url.rstrip("/") or terminal.local_address(server.host, server.port)
+    url = url if "://" in url else f"http://{url}"
     status = asked(url)
     if as_json:
         print(msgspec.json.format(msgspec.json.encode(status), indent=1).decode())

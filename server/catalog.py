@@ -3,7 +3,7 @@
 Built once from the configuration and never changed. Knows nothing of requests, of HTTP or of torch.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, Self, TypeAlias
@@ -45,6 +45,7 @@ class Offering:
     prompt_chars: int | None  # None: as the server's limit
     loras: Mapping[str, Lora]  # by name
     aliases: tuple[str, ...] = ()
+    there: bool = True  # whether its files are on this machine
 
     @classmethod
     def of(
@@ -52,6 +53,7 @@ class Offering:
         model: ModelTable,
         aliases: tuple[str, ...] = (),
         loras: Sequence[LoraTable] = (),
+        there: bool = True,
     ) -> Self:
         """The offering that a table describes; `loras` are its own."""
         quality = model.steps_by_quality
@@ -72,6 +74,7 @@ class Offering:
             prompt_chars=model.prompt_chars,
             loras={lora.name: Lora(lora.weight, lora.always) for lora in loras},
             aliases=aliases,
+            there=there,
         )
 
 
@@ -107,8 +110,8 @@ class Catalog:
     _by_style: Mapping[str, Style]
 
     @classmethod
-    def of(cls, config: Config) -> Self:
-        """The catalog that a configuration describes."""
+    def of(cls, config: Config, absent: Collection[str] = ()) -> Self:
+        """The catalog that a configuration describes; `absent` are ids of models without files."""
         aliases: dict[str, tuple[str, ...]] = {}
         for name, model in config.names.items():
             aliases[model] = (*aliases.get(model, ()), name)
@@ -117,6 +120,7 @@ class Catalog:
                 model,
                 aliases.get(model.id, ()),
                 [lora for lora in config.lora if lora.model == model.id],
+                model.id not in absent,
             )
             for model in config.model
         )

@@ -147,7 +147,7 @@ def _task(
         )
     task: Task = draft.task if draft.task == "generate" or mask is None else "inpaint"
     if task not in offering.tasks:
-        able = [each.id for each in catalog.offerings if task in each.tasks]
+        able = [each.id for each in catalog.offerings if task in each.tasks and each.there]
         others = f"these do: {', '.join(able)}" if able else "nor does any other that is loaded"
         raise Unprocessable(f"{offering.id} does not {task}; {others:.1000}", param="model")
     return task

@@ -13,7 +13,7 @@ from server import snapshots, terminal
 from server.config import Config
 from server.holdings import Holding, holdings
 from server.snapshots import Repository
-from server.stock import checkpoint, missing
+from server.stock import missing, places
 from server.tables import ModelTable
 
 
@@ -46,7 +46,7 @@ def rm(repository: Repository, whole: bool, sure: bool, config: Path | None) -> 
         raise SystemExit(f"{repository} is not in {snapshots.cache()}; `limner ls` tells what is")
     print(f"{repository}: removing it frees {terminal.amount(doomed.size)}")
     for model in settings.model:
-        if checkpoint(model) in doomed.folders:
+        if any(_within(place, doomed.folders) for place in places(model)):
             print(f"[[model]] {model.id} is served from it", file=sys.stderr)
     if not sure:
         if not terminal.people():
@@ -59,6 +59,10 @@ def rm(repository: Repository, whole: bool, sure: bool, config: Path | None) -> 
         note.unlink(missing_ok=True)
 
 
+def _within(place: Path, folders: Sequence[Path]) -> bool:
+    return any(place == folder or folder in place.parents for folder in folders)
+
+
 # -- Verifying -------------------------------------------------------------------------------------
 
 
@@ -68,7 +72,11 @@ def verify(names: Sequence[str], renew: bool, config: Path | None) -> None:
     Exit 1 if files differ from their manifest, each of which is named.
     """
     settings = terminal.read(config, {})
-    results = [_verified(model, settings, renew) for model in _models(names, settings)]
+    results = [
+        _verified(model.id, place, settings, renew)
+        for model in _models(names, settings)
+        for place in places(model)
+    ]
     if not all(results):
         raise SystemExit(1)
 
@@ -87,8 +95,7 @@ def _models(names: Sequence[str], config: Config) -> list[ModelTable]:
     return [known[name] for name in names or there]
 
 
-def _verified(model: ModelTable, config: Config, renew: bool) -> bool:
-    path = checkpoint(model)
+def _verified(name: str, path: Path, config: Config, renew: bool) -> bool:
     place = manifest.place(config.server.data_dir, path)
     files = manifest.weights(path)
     try:
@@ -97,13 +104,13 @@ def _verified(model: ModelTable, config: Config, renew: bool) -> bool:
             known = manifest.load(place)
         with terminal.bar() as progress:
             total = sum(file.stat().st_size for file in files.values())
-            task = progress.add_task(model.id, total=total)
+            task = progress.add_task(name, total=total)
             now = manifest.record(path, lambda count: progress.advance(task, count))
-        return _compared(model.id, path, place, known, now)
+        return _compared(name, path, place, known, now)
     except ManifestError as error:
-        print(f"{model.id}: {error}; --renew writes it anew", file=sys.stderr)
+        print(f"{name}: {error}; --renew writes it anew", file=sys.stderr)
     except OSError as error:
-        print(f"{model.id}: {error}", file=sys.stderr)
+        print(f"{name}: {error}", file=sys.stderr)
     return False
 
 

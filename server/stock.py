@@ -5,13 +5,14 @@ JSON files.
 """
 
 import importlib.resources
+import logging
 from collections.abc import MutableMapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, TypeGuard
 
 import msgspec
 
-from models import manifest
+from models import headers, manifest
 from models.contract import LoraSpec, ModelSpec, WorkerSpec
 from server import snapshots
 from server.mistakes import ConfigError
@@ -19,7 +20,9 @@ from server.single import recognised
 from server.snapshots import HF, Repository
 from server.tables import DEMO, Config, ModelTable
 from server.traits import INDEX, of_file, traits
-from server.trees import checkpoints, name_of
+from server.trees import WEIGHTS, checkpoints, name_of
+
+log = logging.getLogger(__name__)
 
 Tree: TypeAlias = dict[str, Any]
 Origins: TypeAlias = MutableMapping[str, list[Path]]  # the file that each entry of a list is from
@@ -49,7 +52,7 @@ def worker_spec(config: Config) -> WorkerSpec:
             msgspec.structs.replace(
                 model_spec(model, config.loads_ahead(model)),
                 loras=_loras(config, model.id),
-                manifest=_manifest(config, model),
+                manifests=_manifests(config, model),
             )
             for model in config.model
             if model.id not in absent
@@ -91,10 +94,17 @@ def place_of(path: str) -> Path:
     return Path(path).expanduser()
 
 
-def _manifest(config: Config, model: ModelTable) -> str:
-    """The file that says what a model's weights are to be; empty if there is none."""
-    place = manifest.place(config.server.data_dir, checkpoint(model)) if model.path else None
-    return str(place) if place and place.is_file() else ""
+def places(model: ModelTable) -> tuple[Path, ...]:
+    """All that a model is made of: its folder or file, its base, and what makes its previews."""
+    paths = (model.path, model.base, model.preview)
+    return tuple(place_of(path) for path in paths if path)
+
+
+def _manifests(config: Config, model: ModelTable) -> tuple[tuple[str, str], ...]:
+    """The checkpoints that a model is made of, and the files that say what their weights are to
+    be, where there are such."""
+    known = {place: manifest.place(config.server.data_dir, place) for place in places(model)}
+    return tuple((str(place), str(note)) for place, note in known.items() if note.is_file())
 
 
 def _loras(config: Config, model: str) -> tuple[LoraSpec, ...]:
@@ -125,9 +135,19 @@ def _want(model: ModelTable) -> str:
         if model.base and place_of(model.base).is_dir():
             return ""
         lacks = f'path "{model.path}" is a single file, which lacks configurations and tokenizers'
+        if not model.base:
+            return f"{lacks}; base must name the folder that has them"
         whole = (known := recognised(place)) is not None and known.whole
-        return f"{lacks}; {_absence('base', model.base, place_of(model.base or '.'), bare=whole)}"
-    return "" if place.is_dir() else _absence("path", model.path, place)
+        return f"{lacks}; {_absence('base', model.base, place_of(model.base), bare=whole)}"
+    if model.path.startswith(HF) and place.is_dir() and not _has_weights(place):
+        name = model.path.removeprefix(HF)
+        return f'path "{model.path}" is here without its weights: `limner pull {name}` fetches them'
+    there = place.is_dir() and not _is_unfetched(model.path, place)
+    return "" if there else _absence("path", model.path, place)
+
+
+def _has_weights(folder: Path) -> bool:
+    return next(headers.below(folder, WEIGHTS), None) is not None
 
 
 def _absence(key: str, path: str, place: Path, *, bare: bool = False) -> str:
@@ -145,17 +165,19 @@ def add_found(tree: Tree, origins: Origins, more: Sequence[Path]) -> None:
     """Tables for the checkpoints in the model folders that no table speaks of.
 
     Raises:
-        ConfigError: a folder is not there, or none of them holds anything.
+        ConfigError: there is no model at all then.
     """
-    roots = [Path(root).expanduser().absolute() for root in (*tree.get("model_dirs", ()), *more)]
+    roots = [_root(root) for root in (*tree.get("model_dirs", ()), *more)]
     if not roots:
         return
     listed = tree.setdefault("model", [])
-    known = {place_of(table["path"]).resolve() for table in listed if _has_path(table)}
+    places = [_place_or_none(table) for table in listed]
+    known = {place.resolve() for place in places if place}
     taken = {str(table.get("id")) for table in listed if _is_tree(table)}
+    taken |= {str(name).lower() for table in tree.get("alias", ()) for name in _names(table)}
     for root in roots:
         if not root.is_dir():
-            raise ConfigError(f"model_dirs: there is no folder {root}")
+            log.warning("model_dirs: there is no folder %s", root)
         for found in checkpoints(root):
             if found.resolve() not in known:
                 known.add(found.resolve())
@@ -166,36 +188,70 @@ def add_found(tree: Tree, origins: Origins, more: Sequence[Path]) -> None:
         raise ConfigError(f"model_dirs: no checkpoint was found in {', '.join(map(str, roots))}")
 
 
+def _root(text: object) -> Path:
+    try:
+        return Path(str(text)).expanduser().absolute()
+    except RuntimeError:
+        raise ConfigError(f"model_dirs: {text} starts at a home folder that is not known") from None
+
+
+def _names(alias: object) -> Sequence[object]:
+    return alias.get("names", ()) if _is_tree(alias) else ()
+
+
+def _place_or_none(table: object) -> Path | None:
+    """What the path of a table leads to; None where checking the path will say what is wrong."""
+    if not _has_path(table):
+        return None
+    try:
+        place = place_of(table["path"])
+        place.exists()
+    except (OSError, RuntimeError, ValueError):  # no home, no repository, no name for a file
+        return None
+    return place
+
+
 def _has_path(table: object) -> TypeGuard[Tree]:
     return _is_tree(table) and isinstance(table.get("path"), str)
 
 
 def described(model: object) -> object:
     """A model's table, and what its files add."""
-    if not _has_path(model):
+    place = _place_or_none(model)
+    if place is None or not _has_path(model):
         return model
-    try:
-        place = place_of(model["path"])
-        found = _of_file(model, place) if place.is_file() else traits(place)
-    except (RuntimeError, ValueError):  # no home folder, no repository: checking the path says so
-        return model
-    if "family" not in model and not found and model["path"].startswith(HF) and not place.is_dir():
-        return UNKNOWN | {key: model[key] for key in ("id", "path") if key in model}
+    found = _of_file(model, place) if place.is_file() else traits(place)
+    if "family" not in model and not found and _is_unfetched(model["path"], place):
+        return UNKNOWN | {
+            key: value
+            for key, value in model.items()
+            if key in ("id", "path") or key not in ModelTable.model_fields  # which is an error
+        }
     if "family" not in model and not found:
         raise ConfigError(f"[[model]] {model.get('id')}: {_unknown(place)}")
     # To another family than the files' own, the keys would say something else.
     return found | model if model.get("family") in (None, found.get("family")) else model
 
 
+def _is_unfetched(path: str, place: Path) -> bool:
+    """Whether it names a repository that is not here whole."""
+    return path.startswith(HF) and not (place / INDEX).is_file()
+
+
 def _of_file(model: Tree, file: Path) -> Tree:
     """What a single file adds: of its base too, which is a public checkpoint if none is named."""
     known = recognised(file)
-    base = model.get("base") or (f"{HF}{known.base}" if known else "")
-    return {"base": base, **of_file(file, place_of(str(base)))} if known else {}
+    base = str(model.get("base") or (f"{HF}{known.base}" if known else ""))
+    folder = _place_or_none({"path": base}) if base else None
+    if known is None:  # whoever names its base knows what it is
+        return traits(folder) if folder else {}
+    return {"base": base, **of_file(file, folder or Path(base))}
 
 
 def _unknown(place: Path) -> str:
     """Why no family is known."""
+    if place.is_file() and place.suffix.lower() != WEIGHTS:
+        return f"{place} is not opened: it is no {WEIGHTS} file"
     if place.is_file():
         return f"{place} is no checkpoint that limner knows; say its family and its base"
     index = place / INDEX

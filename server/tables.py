@@ -67,6 +67,12 @@ def _model_path(text: str) -> str:
     return str(_at_home(Path(text))) if text.startswith("~") else text
 
 
+def _preview_path(text: str) -> str:
+    if text.startswith(HF):
+        raise ValueError("must name a folder: a repository is not looked up here")
+    return _model_path(text)
+
+
 def _lora_path(text: str) -> str:
     if not text.endswith(".safetensors"):
         raise ValueError("must lead to a .safetensors file; nothing else is opened")
@@ -179,7 +185,7 @@ class ModelTable(Table):
     family: Family
     path: Annotated[str, AfterValidator(_model_path)] = ""
     base: Annotated[str, AfterValidator(_model_path)] = ""
-    preview: Annotated[str, AfterValidator(_model_path)] = ""
+    preview: Annotated[str, AfterValidator(_preview_path)] = ""
     dtype: Dtype = "auto"
     scheduler: str = ""
     native: tuple[AnySize, ...] = Field(min_length=1)

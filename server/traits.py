@@ -23,6 +23,8 @@ HASTY = re.compile(
     r"(?<![a-z])(turbo|lightning|hyper|lcm|schnell|distilled)(?![a-z])", re.IGNORECASE
 )
 
+HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")  # where camelCase has a word
+
 # Sizes of about one megapixel that models are trained at.
 MEGAPIXEL = (
     *("1024x1024", "1152x896", "896x1152", "1216x832", "832x1216"),
@@ -51,7 +53,7 @@ class Told:
     @property
     def hasty(self) -> bool:
         """Whether it was made for few steps."""
-        return bool(HASTY.search(self.name))
+        return bool(HASTY.search(HUMP.sub(" ", self.name)))
 
     def config(self, part: str) -> Tree:
         """The configuration of a part; nothing where it cannot be read."""

@@ -133,7 +133,9 @@ def test_a_model_whose_weights_were_changed_is_refused_and_the_others_serve(tmp_
     place = manifest.place(tmp_path, file.parent)
     manifest.save(manifest.record(file.parent), place, file.parent)
     # The toy family looks at no files, so that only the manifest can object.
-    kept = msgspec.structs.replace(TOY, id="kept", path=str(file.parent), manifest=str(place))
+    kept = msgspec.structs.replace(
+        TOY, id="kept", path=str(file.parent), manifests=((str(file.parent), str(place)),)
+    )
     with worker(kept, TOY) as talk:
         assert isinstance(talk.until(Loaded, LoadFailed), Loaded)
     file.write_bytes(bytes(8000) + b"\1" * 1000)

@@ -64,6 +64,8 @@ def hf_cache(tmp_path, monkeypatch):
         (home / "refs").mkdir()
         (home / "refs" / revision).write_text(folder.name)
         (folder / "model_index.json").write_text('{"_class_name": "StableDiffusionXLPipeline"}')
+        (folder / "unet").mkdir()
+        (folder / "unet" / "model.safetensors").touch()
         return folder
 
     return snapshot
@@ -128,6 +130,18 @@ def test_a_repository_of_the_hub_is_a_path_wherever_it_is_written(write, hf_cach
     assert worker_spec(load(models=[("tiny", "hf:ann/tiny")])).models[0].path == str(snapshot)
 
 
+def test_a_repository_without_its_weights_is_left_out_as_well(write, hf_cache):
+    (hf_cache("ann/tiny") / "unet" / "model.safetensors").unlink()
+    config = load(write(SD + 'path = "hf:ann/tiny"\n'))
+    assert "without its weights: `limner pull ann/tiny`" in missing(config)["sd"]
+
+
+def test_the_table_of_a_repository_that_is_not_here_is_looked_at(write, hf_cache):
+    hf_cache("ann/tiny")
+    told = complaint(write('[[model]]\nid = "x"\npath = "hf:ann/absent"\nstepz = 4\n'))
+    assert "stepz" in told
+
+
 def test_a_repository_that_is_not_here_is_left_out_with_the_remedy(write, hf_cache):
     hf_cache("ann/tiny")
     absent = SD + 'path = "hf:ann/absent@v2"\n'
@@ -154,10 +168,10 @@ def test_what_names_no_repository_is_refused(write, path):
 def test_a_worker_is_told_of_the_manifest_that_is_there(write, tmp_path):
     (tmp_path / "weights").mkdir()
     config = load(write('[server]\ndata_dir = "data"\n' + SD + 'path = "weights"\n'))
-    assert worker_spec(config).models[0].manifest == ""
+    assert worker_spec(config).models[0].manifests == ()
     place = manifest.place(tmp_path / "data", tmp_path / "weights")
     manifest.save({}, place, tmp_path / "weights")
-    assert worker_spec(config).models[0].manifest == str(place)
+    assert worker_spec(config).models[0].manifests == ((str(tmp_path / "weights"), str(place)),)
 
 
 def test_home_is_expanded(write):

