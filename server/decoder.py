@@ -19,7 +19,7 @@ import PIL.Image
 # Pillow loads the last three on demand: in a request's time, and for WebP with 40 other formats.
 from PIL import ImageFile, MpoImagePlugin, TiffImagePlugin, WebPImagePlugin
 
-from server.reader import Bounds, Format, Role, Unacceptable, read, too_many
+from server.reader import Bounds, Format, OutOfBounds, Role, Unacceptable, read, too_many
 
 MEMORY = 2**30  # bytes of address space; a WebP of 33 megapixels takes half of it
 STRIP = 2**20  # pixels that are turned to bytes at once
@@ -58,6 +58,7 @@ class Refused(msgspec.Struct, frozen=True, tag=True):
 
     reason: str
     detail: str = ""
+    too_large: bool = False
 
 
 Answer: TypeAlias = Ready | Decoded | Refused
@@ -80,9 +81,9 @@ def answer(data: bytes, request: Request) -> tuple[Decoded | Refused, PIL.Image.
         size = got.image.width, got.image.height
         return Decoded(got.format, *size, mode, got.flattened), got.image
     except Unacceptable as error:
-        return Refused(str(error)), None
+        return Refused(str(error), too_large=isinstance(error, OutOfBounds)), None
     except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning) as error:
-        return Refused(too_many(request.bounds), _told(error)), None
+        return Refused(too_many(request.bounds), _told(error), too_large=True), None
     except MemoryError as error:
         return Refused("The image takes too much memory to decode.", _told(error)), None
     except Exception as error:  # anything at all can come out of a parser that is fed garbage

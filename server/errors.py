@@ -3,6 +3,8 @@
     Refusal
     ├─ BadRequest             invalid_request         400  a field is missing, malformed, too large
     │   ├─ BadImage           invalid_image           400  bytes that are no acceptable image
+    │   │   ├─ ImageTooSmall  invalid_image           400  of too few pixels
+    │   │   └─ ImageTooLarge  invalid_image           400  of too many pixels
     │   ├─ BadMask            invalid_mask            400  a mask that does not fit its image
     │   └─ FetchFailed        image_fetch_failed      400  nothing was got from an image's URL
     ├─ Forbidden              forbidden               403  host or origin not allowed
@@ -28,7 +30,16 @@
 The message is public; what is private goes to the log through `__cause__`.
 """
 
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
+
+
+class Mistake(NamedTuple):
+    """One thing that is wrong with a body: where (keys and indexes), of which kind in pydantic's
+    words, and a public message that does not repeat the path."""
+
+    path: tuple[str | int, ...]
+    kind: str
+    message: str
 
 
 class Refusal(Exception):
@@ -48,10 +59,19 @@ class Refusal(Exception):
 
 class BadRequest(Refusal):
     code, status = "invalid_request", 400
+    mistakes: tuple[Mistake, ...] = ()  # all of them, where a body was held against its shape
 
 
 class BadImage(BadRequest):
     code = "invalid_image"
+
+
+class ImageTooSmall(BadImage):
+    pass
+
+
+class ImageTooLarge(BadImage):
+    pass
 
 
 class BadMask(BadRequest):

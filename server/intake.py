@@ -16,7 +16,7 @@ from server.loras import tags, worn
 from server.notices import Notice as Notice
 from server.notices import shown
 from server.reader import Format as Format
-from server.sizes import Size, SizePlan, Wish, plan_sizes
+from server.sizes import InputLimits, Size, SizePlan, Wish, plan_sizes
 from server.tables import LimitsTable
 
 SEEDS = 2**31  # 0 is one of them
@@ -43,6 +43,7 @@ class Draft:
     aspect_ratio: str | None = None  # "16:9"
     resolution: str | None = None  # "1K", "2K", "4K"
     seed: int | None = None
+    seeds_below: int = SEEDS  # what the dialect lets be asked for; drawn seeds stay below, too
     steps: int | None = None
     guidance: float | None = None
     strength: float | None = None
@@ -55,6 +56,7 @@ class Draft:
     mask: bytes | None = None  # an encoded file
     alpha_mask: bool = False  # only transparency marks; a mask without an alpha channel is refused
     own_mask: bool = False  # without a mask, what is transparent in the only image is one
+    input_limits: InputLimits | None = None  # of the dialect, for the images
     output_format: Format = "png"
     output_quality: int | None = None  # 1 to 100, of JPEG and WebP
     embed_metadata: bool = False
@@ -99,6 +101,7 @@ def resolve(
     """
     notices = list(draft.ignored)
     offering = catalog.find(draft.model)
+    _check_inputs(draft, inputs)
     task = _task(draft, catalog, offering, inputs, mask)
     used = _used_inputs(draft, offering, inputs, notices)
     plan = _sizes(draft, offering, limits, inputs[0] if used else None)
@@ -127,6 +130,12 @@ def resolve(
         strict=draft.strict,
     )
     return Order(draft=draft, job=job, output=plan.output, notices=tuple(notices))
+
+
+def _check_inputs(draft: Draft, inputs: Sequence[Size]) -> None:
+    if draft.input_limits:
+        for position, size in enumerate(inputs):
+            draft.input_limits.check(size, f"images[{position}]")
 
 
 def _task(
@@ -296,5 +305,8 @@ def _seeds(draft: Draft, limits: LimitsTable, draw_seed: Callable[[], int]) -> t
         raise BadRequest(
             f"seed must be from 0 to {SEEDS - 1}, or -1 for a random one", param="seed"
         )
-    first = draw_seed() if draft.seed is None or draft.seed == -1 else draft.seed
+    first = draft.seed
+    if first is None or first == -1:
+        # So that each of the n can be asked for again.
+        first = draw_seed() % (draft.seeds_below - draft.n + 1)
     return tuple((first + i) % SEEDS for i in range(draft.n))

@@ -19,11 +19,19 @@ from models.contract import Image
 from server.decode_child import Child, ChildDied, Opened
 from server.decoder import Refused, Request
 from server.encoder import encoded
-from server.errors import BadImage, BadMask, BadRequest, InternalError, ShuttingDown
+from server.errors import (
+    BadImage,
+    BadMask,
+    BadRequest,
+    ImageTooLarge,
+    InternalError,
+    ShuttingDown,
+)
 from server.reader import Bounds, Format, Role
 
 RECYCLE = 500  # requests, after which a child makes room for a fresh one
 START_SECONDS = 30.0  # for a child to be up; 0.2 s on an idle machine
+FLATTENED = "transparency was put on white"  # what clients are told of it
 GOODBYE = "The server is shutting down."
 
 log = logging.getLogger(__name__)
@@ -151,7 +159,8 @@ class Decoders:
         """Open a file as upright RGB, sRGB, transparency on white.
 
         Raises:
-            BadImage: it is no acceptable picture, or cannot be opened within the limits.
+            BadImage: it is no acceptable picture, or cannot be opened within the limits;
+                ImageTooLarge if it has too many pixels.
             InternalError: no child can be started. ShuttingDown: the pool was left.
         """
         return await self._open("image", data, BadImage, param)
@@ -177,6 +186,8 @@ class Decoders:
             reason = "The image takes too long or too much memory to open."
             raise refusal(reason, param=param) from error
         if isinstance(answer, Refused):
+            if answer.too_large and refusal is BadImage:
+                refusal = ImageTooLarge
             raise refusal(answer.reason, param=param) from _Unreadable(answer.detail)
         return answer
 

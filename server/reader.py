@@ -57,6 +57,10 @@ class Unacceptable(Exception):
     """Why a file is refused, as a public sentence."""
 
 
+class OutOfBounds(Unacceptable):
+    """It is larger than the bounds."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """An opened file. `flattened`: some of it was transparent, and is on white now."""
@@ -114,11 +118,11 @@ def format_of(data: bytes) -> Format:
 def _check(image: ImageFile.ImageFile, bounds: Bounds) -> None:
     width, height = image.size
     if max(width, height) > bounds.max_side:
-        raise Unacceptable(
+        raise OutOfBounds(
             f"The image is {width}×{height}; at most {bounds.max_side} pixels a side are accepted."
         )
     if width * height > bounds.max_pixels:
-        raise Unacceptable(too_many(bounds))
+        raise OutOfBounds(too_many(bounds))
     # An MPO is a JPEG with more views of the same moment behind it, as many phones write.
     if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
         raise Unacceptable("The image is animated; only still images are accepted.")

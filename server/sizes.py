@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Self
 
-from server.errors import BadRequest
+from server.errors import BadRequest, ImageTooLarge, ImageTooSmall
 from server.notices import Notice, shown
 
 MIN_SIDE, MAX_SIDE = 64, 8192  # of a delivered picture, px
@@ -57,6 +57,28 @@ class Size:
 
     def __str__(self) -> str:
         return f"{self.width}x{self.height}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputLimits:
+    """What a dialect says of the sizes of input images, in px; ends included."""
+
+    min_side: int = 1
+    min_pixels: int = 1
+    max_pixels: int
+
+    def check(self, size: Size, param: str) -> None:
+        """Let an image of this size pass.
+
+        Raises:
+            ImageTooSmall, ImageTooLarge: with `param` named.
+        """
+        if min(_sides(size)) < self.min_side or size.area < self.min_pixels:
+            least = f"at least {self.min_pixels} pixels in all and {self.min_side} a side"
+            raise ImageTooSmall(f"{param}: the image is {size}; {least} are needed", param=param)
+        if size.area > self.max_pixels:
+            most = f"at most {self.max_pixels} pixels in all are accepted"
+            raise ImageTooLarge(f"{param}: the image is {size}; {most}", param=param)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,6 +28,7 @@ from server.errors import (
     Forbidden,
     InternalError,
     MethodNotAllowed,
+    Mistake,
     NotFound,
     Refusal,
     TooLarge,
@@ -200,7 +201,11 @@ def bad_request(mistakes: Sequence[ErrorDetails]) -> BadRequest:
     lines = [f"{_path(mistake)}: {_problem(mistake)}" for mistake in mistakes[:3]]
     if len(mistakes) > 3:
         lines.append(f"and {len(mistakes) - 3} more")
-    return BadRequest(clipped("; ".join(lines), MESSAGE_BYTES), param=_path(mistakes[0]))
+    refusal = BadRequest(clipped("; ".join(lines), MESSAGE_BYTES), param=_path(mistakes[0]))
+    refusal.mistakes = tuple(
+        Mistake(mistake["loc"], mistake["type"], _problem(mistake)) for mistake in mistakes
+    )
+    return refusal
 
 
 def _path(mistake: ErrorDetails) -> str:

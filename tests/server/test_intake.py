@@ -6,15 +6,23 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from models.contract import Job
 from server.catalog import Catalog
 from server.config import load
-from server.errors import BadMask, BadRequest, Refusal, UnknownModel, Unprocessable
+from server.errors import (
+    BadMask,
+    BadRequest,
+    ImageTooLarge,
+    ImageTooSmall,
+    Refusal,
+    UnknownModel,
+    Unprocessable,
+)
 from server.intake import SEEDS, Draft, Notice, Order, resolve
-from server.sizes import Size
+from server.sizes import InputLimits, Size
 from server.tables import Config, LimitsTable
 
 LIMITS = LimitsTable()
@@ -140,6 +148,29 @@ def test_a_mask_of_another_size_is_refused_with_both():
     refused(BadMask, task="edit", inputs=[Size(64, 80)], mask=Size(80, 64))
 
 
+@pytest.mark.parametrize(
+    ("size", "kind"),
+    [
+        (Size(256, 256), None),
+        (Size(64, 1024), None),
+        (Size(63, 4096), ImageTooSmall),
+        (Size(256, 255), ImageTooSmall),
+        (Size(7680, 4320), None),
+        (Size(7680, 4321), ImageTooLarge),
+    ],
+)
+def test_a_dialects_limits_hold_for_every_image(size, kind):
+    bounds = InputLimits(min_side=64, min_pixels=65_536, max_pixels=7680 * 4320)
+    wish = {"task": "edit", "inputs": (Size(512, 512), size)}
+    assert order(**wish).job.inputs == 2
+    if kind is None:
+        assert order(**wish, input_limits=bounds).job.inputs == 2
+        return
+    with pytest.raises(kind, match=rf"images\[1\]: the image is {size}; ") as caught:
+        order(**wish, input_limits=bounds)
+    assert caught.value.param == "images[1]"
+
+
 def test_a_mask_or_an_edit_without_images():
     assert refused(mask=BASE).param == "mask"
     assert refused(task="edit", mask=BASE).param == "mask"
@@ -228,6 +259,14 @@ def test_previews_only_for_those_who_listen():
 )
 def test_seeds_count_up_and_wrap(seed, seeds):
     assert order(seed=seed, n=3).job.seeds == seeds
+
+
+@given(st.integers(), st.integers(1, 4))
+@example(999, 4)
+def test_drawn_seeds_stay_below_what_a_dialect_may_ask_for(drawn, n):
+    seeds = order(seed=-1, n=n, drawn=drawn, seeds_below=1000).job.seeds
+    assert seeds == tuple(range(seeds[0], seeds[0] + n))
+    assert 0 <= seeds[0] <= seeds[-1] < 1000
 
 
 @pytest.mark.parametrize("seed", [-2, SEEDS, 10**400])
