@@ -29,17 +29,46 @@ def listed(catalog: Catalog, created: int, *, prompt_chars: int, kind: str = "al
         prompt_chars: the server's limit, for models without one of their own.
         kind: one of Venice's types; "all" is every model once.
     """
-    rows = [
-        row(each, created, prompt_chars, kind)
-        for each in catalog.offerings
-        if kind in ("all", *kinds(each))
-    ]
+    rows = [row(each, created, prompt_chars, kind) for each in of_kind(catalog, kind)]
+    for each in rows:
+        known = traits(catalog, each["type"])
+        each["model_spec"]["traits"] = [
+            name for name, model in known.items() if model == each["id"]
+        ]
     return {
         "object": "list",
         "type": kind,
         "data": rows,
         "models": [depicta(each) for each in catalog.offerings],
     }
+
+
+def of_kind(catalog: Catalog, kind: str) -> list[Offering]:
+    """The models of one of Venice's types."""
+    return [each for each in catalog.offerings if kind in ("all", *kinds(each))]
+
+
+def traits(catalog: Catalog, kind: str) -> dict[str, str]:
+    """Models of a type by what they are known for: `default` is the first, `fastest` takes the
+    fewest steps when nothing is asked, `highest_quality` paints the largest pictures by itself, and
+    among equals takes the most steps for them."""
+    offered = of_kind(catalog, kind)
+    if not offered:
+        return {}
+
+    def quality(offering: Offering) -> tuple[int, int]:
+        return max(size.area for size in offering.sizing.native), offering.quality["high"]
+
+    return {
+        "default": offered[0].id,
+        "fastest": min(offered, key=lambda each: each.steps).id,
+        "highest_quality": max(offered, key=quality).id,
+    }
+
+
+def mapping(catalog: Catalog, kind: str) -> dict[str, str]:
+    """What models of a type are also called, and their ids."""
+    return {alias: each.id for each in of_kind(catalog, kind) for alias in each.aliases}
 
 
 def row(offering: Offering, created: int, prompt_chars: int, kind: str = "all") -> Document:

@@ -3,7 +3,7 @@
 import pytest
 
 from server.catalog import Catalog
-from server.listing import RATIOS, listed
+from server.listing import RATIOS, listed, mapping, traits
 from server.tables import Config
 
 TABLES = [
@@ -65,3 +65,24 @@ def test_the_default_shape_is_one_that_clients_know() -> None:
     paints = document("image")["data"][1]
     assert paints["model_spec"]["constraints"]["defaultAspectRatio"] == "3:2"
     assert set(RATIOS) >= {"1:1", "16:9"}
+
+
+def test_traits_are_those_of_the_type() -> None:
+    tables = [
+        {"id": "first", "family": "toy", "native": ["96x96"], "steps": 9},
+        {"id": "quick", "family": "toy", "native": ["64x64"], "steps": 2, "tasks": ["generate"]},
+        {"id": "large", "family": "toy", "native": ["64x64", "256x64"], "steps": 30},
+    ]
+    catalog = Catalog.of(Config.model_validate({"model": tables}))
+    image = {"default": "first", "fastest": "quick", "highest_quality": "large"}
+    assert traits(catalog, "all") == traits(catalog, "image") == image
+    assert traits(catalog, "inpaint") == image | {"fastest": "first"}
+    assert traits(catalog, "music") == {}
+    rows = listed(catalog, 5, prompt_chars=9, kind="inpaint")["data"]
+    said = {row["id"]: row["model_spec"]["traits"] for row in rows}
+    assert said == {"first": ["default", "fastest"], "large": ["highest_quality"]}
+
+
+def test_aliases_are_mapped() -> None:
+    assert mapping(CATALOG, "all") == mapping(CATALOG, "inpaint") == {"dall-e-3": "both"}
+    assert mapping(CATALOG, "text") == {}
