@@ -17,6 +17,7 @@ from typing import Protocol, TypeAlias
 from models.contract import Cancelled, Failed, Fault, Finished, Image, Step
 from server.catalog import Catalog, Size
 from server.dispatch import Dispatch, Ticket
+from server.enlargement import Enlarged, Wish, enlarge
 from server.errors import (
     BadMask,
     InternalError,
@@ -28,7 +29,7 @@ from server.errors import (
     WorkerDied,
 )
 from server.intake import Draft, Notice, Order, resolve
-from server.pictures import Decoders, Picture, encode, resized
+from server.pictures import FLATTENED, Decoders, Picture, encode, resized
 from server.preparation import Inputs, Prepared, prepare
 from server.tables import LimitsTable
 
@@ -115,6 +116,14 @@ class Painter(Protocol):
         """Raises Refusal on entering; leaving the block early cancels what is unfinished."""
         ...
 
+    async def enlarge(self, wish: Wish) -> Enlarged:
+        """Raises Refusal if the image is none, or too large already."""
+        ...
+
+    async def measure(self, data: bytes) -> Size:
+        """The size of an uploaded image, upright. Raises Refusal if it is none."""
+        ...
+
 
 async def outcome(painter: Painter, draft: Draft) -> Result:
     """What becomes of a draft in the end.
@@ -176,6 +185,25 @@ class Service:
                 log.info("id=%s left with %d images unfinished", job, len(ticket.open))
             self._dispatch.cancel(ticket)
 
+    async def enlarge(self, wish: Wish) -> Enlarged:
+        """An uploaded image, larger. Nothing is painted, and no worker is asked.
+
+        Raises:
+            Refusal: it is no acceptable image, or larger than it may become.
+        """
+        async with self._preparing:
+            return await enlarge(wish, self._decoders, self.limits.output_pixels)
+
+    async def measure(self, data: bytes) -> Size:
+        """The size of an uploaded image, upright.
+
+        Raises:
+            Refusal: it is no acceptable image.
+        """
+        async with self._preparing:
+            image = await self._decoders.image(data, param="images[0]")
+            return Size(image.width, image.height)
+
     async def _prepared(self, draft: Draft) -> Prepared:
         """Decode, resolve, scale. Only in here do uploads exist at full size, and few at once."""
         if not draft.images and not draft.mask:
@@ -197,7 +225,7 @@ class Service:
             if position < wanted:
                 images.append(opened.image)
                 if opened.flattened:
-                    notices.append(Notice(f"images[{position}]", "transparency was put on white"))
+                    notices.append(Notice(f"images[{position}]", FLATTENED))
         mask = await self._mask(draft)
         own = await self._own_mask(draft) if notices and not mask else None
         if own:
