@@ -20,7 +20,7 @@ from server.backlog import Backlog
 from server.catalog import Catalog
 from server.chooser import API_KEYS, API_PATHS, V1_PATHS, Chooser
 from server.config import Config
-from server.dialects import aimo, openai
+from server.dialects import aimo, openai, venice
 from server.dispatch import Dispatch
 from server.engine import LocalEngine
 from server.fetch import Fetcher, FetchLimits
@@ -198,6 +198,7 @@ def dialects(parts: Parts) -> Mapping[str, ASGIApp]:
     )
     spoken: dict[str, ASGIApp] = {
         "aimo": aimo.build(front),
+        "venice": venice.build(front),
         "openai": openai.build(front),
     }
     own = {f"/{name}{BASES[name]}": app for name, app in spoken.items()}

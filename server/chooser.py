@@ -48,8 +48,7 @@ API_PATHS: Mapping[str, str] = {
     "/image/upscale": "venice",
     "/image/background-remove": "venice",
     "/image/styles": "venice",
-    "/models/traits": "venice",
-    "/models/compatibility_mapping": "venice",
+    "/models": "venice",  # the same list for all, but only Venice's clients ask for a type
 }
 API_KEYS: Mapping[str, ByKeys] = {
     "/image/edit": edit_by_keys,

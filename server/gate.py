@@ -17,7 +17,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 log = logging.getLogger(__name__)
 
 PROBES = frozenset({"/healthz", "/readyz"})  # asked by address, not by name; they tell no secrets
-EXPOSED = ("X-Limner-Warnings", "X-Limner-Seed", "X-Limner-Id", "X-Request-Id")
+EXPOSED = (
+    *("X-Limner-Warnings", "X-Limner-Seed", "X-Limner-Id", "X-Request-Id"),
+    *("x-venice-model-id", "x-venice-model-name", "x-venice-timestamp"),
+    *("x-venice-is-blurred", "x-venice-is-content-violation"),
+)
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _NAME = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+?)\.?(:[0-9]{1,5})?")
 _ORIGIN = re.compile(r"https?://(?P<host>[^/?#@]+)", re.IGNORECASE)

@@ -68,7 +68,7 @@ ROUTES: list[tuple[str, str, dict[str, Any], str]] = [
     ("POST", GENERATE, {"json": {"guide_scale": 3}}, "aimo"),
     ("POST", "/api/v1/image/upscale", {}, "venice"),
     ("GET", "/api/v1/image/styles", {}, "venice"),
-    ("GET", "/api/v1/models", {}, "aimo"),
+    ("GET", "/api/v1/models", {}, "venice"),
     ("GET", "/api/v1/models/traits", {}, "venice"),
     ("POST", "/api/v1/images/generations", {"json": {}}, "openai"),
     ("GET", "/api/v1/session/balance", {}, "aimo"),
