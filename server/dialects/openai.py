@@ -123,14 +123,14 @@ class Dialect:
             return await self._edits_in_json(request)
         form = await forms.read(request, self._front.limits.body_bytes)
         shape = _shaped(form, Edit)
-        self._expect(request, shape)
+        self._expect(request, shape, masked="mask" in form.files)
         uploads = self._front.uploads
         images = _files(form, uploads, MAX_IMAGES)
         return await self._answer(request, shape, images, _mask(form, uploads))
 
     async def _edits_in_json(self, request: Request) -> Response:
         shape = await web.read(request, EditJson, self._front.limits.body_bytes)
-        self._expect(request, shape)
+        self._expect(request, shape, masked=shape.mask is not None)
         uploads = self._front.uploads
         images = [
             await _linked(each, f"images[{i}]", uploads) for i, each in enumerate(shape.images)
@@ -147,12 +147,13 @@ class Dialect:
         self._expect(request, shape)
         return await self._answer(request, shape, _files(form, self._front.uploads, 1))
 
-    def _expect(self, request: Request, shape: Options) -> None:
+    def _expect(self, request: Request, shape: Options, *, masked: bool = False) -> None:
         """Refuse what will not be admitted, before images are got and opened for nothing."""
         streamed = isinstance(shape, Prompted) and shape.stream
         if streamed and request.scope["http_version"] == "1.0":
             raise BadRequest("stream: HTTP/1.0 has no way to send events", param="stream")
-        self._front.painter.expect(model_of(shape, self._front.catalog), shape.n or 1)
+        model = model_of(shape, self._front.catalog, masked=masked)
+        self._front.painter.expect(model, shape.n or 1)
 
     async def _answer(
         self,

@@ -21,6 +21,7 @@ CATALOG = Catalog.of(
         {
             "model": [
                 {"id": "blind", "family": "toy", "native": ["64x64"], "tasks": ["generate"]},
+                {"id": "maskless", "family": "toy", "native": ["64x64"], "tasks": ["edit"]},
                 {"id": "sketch", "family": "toy", "native": ["64x64"]},
             ],
             "alias": [{"model": "sketch", "names": ["dall-e-2", "gpt-image-1", "lab/sketch"]}],
@@ -36,8 +37,13 @@ FILES = [("image", PNG)]
 class Easel(easel.Easel):
     """As its namesake, with the models of this catalog."""
 
+    def __init__(self, misses: tuple[int, ...] = (), breaks: Exception | None = None) -> None:
+        super().__init__(misses, breaks)
+        self.expected: list[str] = []
+
     def expect(self, model: str, canvases: int) -> None:
         CATALOG.find(model)
+        self.expected.append(model)
 
 
 class Web:

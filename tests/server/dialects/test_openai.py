@@ -182,12 +182,13 @@ def test_what_was_left_empty_in_a_form_was_not_said():
 def test_without_a_model_it_is_the_first_that_can_do_it(unsaid: dict[str, Any]):
     for path, body, model in (
         ("generations", ASK, "blind"),
-        ("edits", EDIT, "sketch"),
+        ("edits", EDIT, "maskless"),
         ("edits", {**EDIT, "mask": {"image_url": URL}}, "sketch"),
     ):
         easel = Easel()
         send(f"/images/{path}", easel, json={**body, **unsaid})
         assert easel.drafts[0].model == model
+        assert easel.expected == [model]
 
 
 @pytest.mark.parametrize(

@@ -2,16 +2,19 @@
 
 import base64
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace as replace_struct
 
 from server import errors
 from server.dialects import openai_answers, openai_shapes
 from server.errors import Overloaded, Refusal
 from server.intake import Draft
 from server.pictures import Picture
-from server.service import Progress
+from server.service import Painted, Progress
+from tests.server.dialects.easel import result_of
 from tests.server.dialects.openai_easel import (
     APP,
     ASK,
@@ -25,6 +28,7 @@ from tests.server.dialects.openai_easel import (
 )
 
 SPOKEN = {**ASK, "model": "sketch"}
+ALL = ["blind", "maskless", "sketch"]
 B64 = [base64.b64encode(b"image%d" % i).decode() for i in range(3)]
 
 # -- Answers --------------------------------------------------------------------------------------
@@ -57,6 +61,21 @@ def test_a_whole_answer():
     }
     assert int(answer.headers["content-length"]) == len(answer.content)
     assert json.loads(answer.headers["x-limner-warnings"]) == WARNED
+
+
+def test_a_prompt_that_was_painted_otherwise_is_told():
+    draft = Draft(dialect="openai", task="generate", model="sketch", prompt="x <lora:a:1>")
+    result = result_of(draft, [Painted(0, 1, Picture(b"", "png", 1, 1))])
+    order = result.order
+    said = replace(result, order=replace(order, job=replace_struct(order.job, prompt="x, anime")))
+    [picture] = openai_answers.render(said, [{"url": "u"}])["data"]
+    assert picture == {"url": "u", "revised_prompt": "x, anime", "index": 0, "seed": 1}
+
+
+def test_an_unknown_field_keeps_its_name_in_the_answer():
+    answer = generate({**SPOKEN, "width": 9})
+    named = [each["param"] for each in json.loads(answer.headers["x-limner-warnings"])]
+    assert named == ["width", "guidance"]
 
 
 @pytest.mark.parametrize(
@@ -272,8 +291,8 @@ def test_a_bug_is_a_generic_500():
 def test_models_are_listed():
     body = send("/models", method="GET").json()
     openai_shapes.Rows.model_validate(body)
-    assert [row["id"] for row in body["data"]] == ["blind", "sketch"]
-    for kind, ids in (("image", ["blind", "sketch"]), ("inpaint", ["sketch"]), ("text", [])):
+    assert [row["id"] for row in body["data"]] == ALL
+    for kind, ids in (("image", ["blind", "sketch"]), ("inpaint", ALL[1:]), ("text", [])):
         rows = send("/models", method="GET", params={"type": kind}).json()["data"]
         assert [row["id"] for row in rows] == ids
 
@@ -283,7 +302,7 @@ def test_a_model_is_told_by_its_names(name: str):
     body = send(f"/models/{name}", method="GET").json()
     openai_shapes.Row.model_validate(body)
     assert body["id"] == "sketch"
-    assert body == send("/models", method="GET").json()["data"][1]
+    assert body == send("/models", method="GET").json()["data"][2]
 
 
 def test_there_is_no_other_model():

@@ -112,8 +112,8 @@ def test_an_error_in_a_stream_is_raised():
 # -- Leaving --------------------------------------------------------------------------------------
 
 
-class Endless(Easel):
-    """Paints until it is left."""
+class Patient(Easel):
+    """Paints for four seconds, unless it is left."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -122,25 +122,25 @@ class Endless(Easel):
     @asynccontextmanager
     async def paint(self, draft: Draft) -> AsyncIterator[AsyncIterator[Update]]:
         try:
-            yield self._endlessly()
+            yield self._patiently()
         finally:
             self.left.set()
 
-    async def _endlessly(self) -> AsyncIterator[Update]:
+    async def _patiently(self) -> AsyncIterator[Update]:
         yield Admitted("img-1", 1, ())
-        while True:
+        for step in range(200):
             await asyncio.sleep(0.02)
-            yield Progress(0, 1, 100, None)
+            yield Progress(0, step, 200, None)
 
 
 @pytest.fixture
-def endless() -> Endless:
-    return Endless()
+def patient() -> Patient:
+    return Patient()
 
 
 @pytest.fixture
-def url(endless: Endless) -> Iterator[str]:
-    app = dialect.build(easel.front(endless))
+def url(patient: Patient) -> Iterator[str]:
+    app = dialect.build(easel.front(patient))
     config = uvicorn.Config(app, port=0, log_level="critical", lifespan="off", ws="none")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
@@ -155,7 +155,7 @@ def url(endless: Endless) -> Iterator[str]:
 
 @pytest.mark.parametrize("streamed", [False, True])
 def test_a_client_that_gives_up_is_painted_for_no_longer(
-    url: str, endless: Endless, streamed: bool
+    url: str, patient: Patient, streamed: bool
 ):
     async def talk() -> None:
         async with AsyncOpenAI(base_url=url, api_key="x", max_retries=0, timeout=0.3) as client:
@@ -163,4 +163,4 @@ def test_a_client_that_gives_up_is_painted_for_no_longer(
                 await (stream if streamed else generate)(client)
 
     asyncio.run(talk())
-    assert endless.left.wait(2)
+    assert patient.left.wait(2)

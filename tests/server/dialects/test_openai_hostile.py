@@ -1,15 +1,27 @@
 """Bad input for the OpenAI dialect: a 4xx in its own shape, the field named, and never a 500."""
 
+import asyncio
 import base64
 from typing import Any
 
+import httpx2
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.dialects import openai_shapes
-from tests.server.dialects.easel import PNG, URL
-from tests.server.dialects.openai_easel import ASK, EDIT, FILES, Easel, edit, generate, send, told
+from tests.server.dialects.easel import PNG, STAND, URL
+from tests.server.dialects.openai_easel import (
+    APP,
+    ASK,
+    EDIT,
+    FILES,
+    Easel,
+    edit,
+    generate,
+    send,
+    told,
+)
 from tests.server.dialects.test_aimo_hostile import WRONG_BODIES
 
 WRONG_VALUES: dict[str, list[Any]] = {
@@ -198,6 +210,25 @@ def test_wrong_forms_are_refused(to: str, kind: str, body: bytes):
 def test_other_content_types(path: str, kind: str):
     answer = send(f"/images/{path}", content=b"{}", headers={"Content-Type": kind})
     told(answer, 415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_http_1_0_has_no_streams(streamed: bool):
+    async def old(scope: Any, receive: Any, send: Any) -> None:
+        await APP({**scope, "http_version": "1.0"}, receive, send)
+
+    async def talk() -> httpx2.Response:
+        async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=old)) as client:
+            return await client.post(
+                "http://test/images/generations", json={**ASK, "stream": streamed}
+            )
+
+    STAND.easel = Easel()
+    answer = asyncio.run(talk())
+    if streamed:
+        assert told(answer)["param"] == "stream"
+    else:
+        assert answer.status_code == 200
 
 
 def test_generations_are_no_form():
