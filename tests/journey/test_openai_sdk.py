@@ -183,6 +183,36 @@ def test_the_transparency_of_one_image_is_its_mask(client: OpenAI):
     assert (pixels(flat.data[0].b64_json)[~INSIDE] != scene()[~INSIDE]).any()
 
 
+@pytest.mark.parametrize("images", [[scene(0), scene(0)], [scene(200)]])
+def test_what_is_no_mask(client: OpenAI, images: list[np.ndarray]):
+    """The transparency of two images, or one that shows more than it hides."""
+    files = [png(each) for each in images]
+    answer = client.images.edit(model="sketch", image=files, prompt=PROMPT, extra_body=FEW)
+    assert answer.data is not None
+    assert (pixels(answer.data[0].b64_json)[~INSIDE] != scene()[~INSIDE]).any()
+
+
+TOY = """
+[worker]
+device = "cpu"
+[[model]]
+id = "toy"
+family = "toy"
+native = ["64x64"]
+tasks = ["edit"]
+"""
+
+
+def test_a_model_without_masks_gets_transparency_on_white(serving, tmp_path):
+    (tmp_path / "toy.toml").write_text(TOY)
+    with serving("--config", str(tmp_path / "toy.toml")) as running:
+        client = OpenAI(base_url=f"{running.url}/openai/v1", api_key="any", max_retries=0)
+        with client:
+            answer = client.images.edit(image=png(scene(0)), prompt="x")
+    warned = (answer.model_extra or {})["limner"]["warnings"]
+    assert {"param": "image[0]", "message": "transparency was put on white"} in warned
+
+
 def test_json_edits(client: OpenAI):
     def url(array: np.ndarray) -> str:
         return f"data:image/png;base64,{base64.b64encode(png(array)).decode()}"
