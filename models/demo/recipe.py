@@ -78,6 +78,16 @@ class UnetRecipe:
         return sum(phase.steps for phase in self.phases)
 
 
+# From an earlier model that knows the geometric shapes.
+CONTINUED = UnetRecipe(
+    seed=15,
+    lr=0.010,
+    warmup=50,
+    level=800,
+    phases=(Phase(500, SINGLES, 0.7, 0.5), Phase(1900, EVERYTHING, 0.6, 0.5)),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class FlowRecipe:
     """Of `sketch-flux`, which learns from the same latents by the same curriculum."""

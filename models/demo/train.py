@@ -1,6 +1,7 @@
 """Trains a demo model from nothing: `python -m models.demo.train --out DIR [--device cuda]`.
 
 First the autoencoder, then text encoder and UNet together, then the fp16 folder DIR/sketch.
+`--start FOLDER` lets text encoder and UNet go on from an earlier model's instead of from nothing;
 `--model sketch-flux` takes the autoencoder of the shipped `sketch`.
 """
 
@@ -17,10 +18,11 @@ from torch import Tensor, nn
 from models.demo.denoiser import Denoiser, unet_loss
 from models.demo.export import export, flow_pipeline, pipeline
 from models.demo.flow import FlowDenoiser, flow_loss
+from models.demo.inheritance import inherit
 from models.demo.latents import Latents, cached
 from models.demo.loop import Stage, read_kept, train
 from models.demo.muon import optimizers
-from models.demo.recipe import FlowRecipe, UnetRecipe, VaeRecipe
+from models.demo.recipe import CONTINUED, FlowRecipe, UnetRecipe, VaeRecipe
 from models.demo.vae import new_vae, silence, vae_batch, vae_loss
 
 SHIPPED = Path(__file__).parent / "sketch" / "vae"
@@ -29,11 +31,13 @@ M = TypeVar("M", bound=nn.Module)
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Where the checkpoints of a run are, what computes it, and whether it goes on from them."""
+    """Where the checkpoints of a run are, what computes it, whether it goes on from them, and from
+    which earlier model it starts."""
 
     folder: Path
     device: torch.device
     resume: bool
+    start: Path | None = None
 
     def train(
         self, name: str, model: nn.Module, loss: Callable[[int], Tensor], recipe: "Recipe"
@@ -62,7 +66,10 @@ def train_vae(run: Run) -> None:
 
 
 def train_unet(run: Run) -> None:
-    recipe, denoiser = UnetRecipe(), run.on(Denoiser(UnetRecipe().seed))
+    recipe = UnetRecipe() if run.start is None else CONTINUED
+    denoiser = run.on(Denoiser(recipe.seed))
+    if run.start is not None:
+        print(f"{len(inherit(denoiser, run.start))} tokens are new", flush=True)
     latents = cached(latents_of(run), run.on(trained_vae(run.folder / "vae.pt")), run.device)
     run.train("unet", denoiser, unet_loss(denoiser, recipe, latents, run.device), recipe)
 
@@ -121,6 +128,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--stage", help="one stage only; without it all, in their order")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoints in --out")
+    parser.add_argument("--start", type=Path, help="the folder of an earlier sketch to go on from")
     parser.add_argument("--threads", type=int, default=1, help="of the CPU; last bits depend on it")
     given = parser.parse_args()
     stages = MODELS[given.model]
@@ -128,7 +136,7 @@ def main() -> None:
         parser.error(f"the stages of {given.model} are {', '.join(stages)}")
     torch.set_num_threads(given.threads)
     given.out.mkdir(parents=True, exist_ok=True)
-    run = Run(given.out, torch.device(given.device), given.resume)
+    run = Run(given.out, torch.device(given.device), given.resume, given.start)
     for name, stage in stages.items():
         if given.stage in (None, name):
             stage(run)

@@ -1,5 +1,7 @@
 """The training of the demo models, in small: batches, resuming, folders that load and paint."""
 
+import json
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -9,8 +11,9 @@ from random import Random
 import numpy as np
 import pytest
 import torch
-from diffusers import FluxPipeline
+from diffusers import FluxPipeline, UNet2DConditionModel
 from torch import nn
+from transformers import CLIPTextModel
 
 from models.checkpoint import Family
 from models.contract import AnyEvent, Finished, Job, ModelSpec
@@ -18,6 +21,7 @@ from models.demo.batches import captioned, phase_at, tokenized
 from models.demo.denoiser import Denoiser, unet_loss
 from models.demo.export import export, flow_pipeline, pipeline
 from models.demo.flow import FlowDenoiser, flow_loss
+from models.demo.inheritance import inherit
 from models.demo.latents import Latents, cached, training_scene
 from models.demo.loop import Stage, train
 from models.demo.muon import optimizers, orthogonal
@@ -232,6 +236,30 @@ def test_a_trained_folder_is_small_and_limner_paints_from_it(made: Made) -> None
     assert (plain != guided).any()  # so guidance acts
     assert (guided != negated).any()  # and so does a negative prompt
     assert (guided != other).any()
+
+
+@pytest.mark.parametrize("made", ["sd"], indirect=True)
+def test_an_heir_takes_over_weights_by_their_words(made: Made, tmp_path: Path) -> None:
+    shutil.copytree(made[1], tmp_path / "earlier")
+    file = tmp_path / "earlier" / "tokenizer" / "tokenizer.json"
+    tokenizer = json.loads(file.read_text())
+    known = tokenizer["model"]["vocab"]
+    known["red</w>"], known["blue</w>"] = known["blue</w>"], known["red</w>"]
+    del known["cat</w>"]
+    file.write_text(json.dumps(tokenizer))
+    heir, untouched = Denoiser(2), Denoiser(2)
+    assert inherit(heir, tmp_path / "earlier") == ["cat</w>"]
+    numbers = heir.tokenizer.get_vocab()
+    earlier = CLIPTextModel.from_pretrained(made[1] / "text_encoder")
+    mine, new, its = (
+        model.get_input_embeddings().weight for model in (heir.text, untouched.text, earlier)
+    )
+    assert torch.equal(mine[numbers["red</w>"]], its[numbers["blue</w>"]])
+    assert torch.equal(mine[numbers["star</w>"]], its[numbers["star</w>"]])
+    assert torch.equal(mine[numbers["cat</w>"]], new[numbers["cat</w>"]])
+    unet = UNet2DConditionModel.from_pretrained(made[1] / "unet")
+    for one, other in zip(heir.unet.parameters(), unet.parameters(), strict=True):
+        assert torch.equal(one, other)
 
 
 @pytest.mark.parametrize("made", ["flux"], indirect=True)
