@@ -83,8 +83,8 @@ CONTINUED = UnetRecipe(
     seed=15,
     lr=0.010,
     warmup=50,
-    level=800,
-    phases=(Phase(500, SINGLES, 0.7, 0.5), Phase(1900, EVERYTHING, 0.6, 0.5)),
+    level=700,
+    phases=(Phase(500, SINGLES, 0.7, 0.5), Phase(1650, EVERYTHING, 0.6, 0.5)),
 )
 
 
