@@ -71,6 +71,13 @@ def shelf(text: str) -> str:
     return text.rstrip("/")
 
 
+def database(text: str) -> str:
+    """A file of SQLite; or nothing."""
+    if text and not re.fullmatch(r"sqlite:///[^?#\0]*[^/?#\0]", text):
+        raise ValueError('must be like "sqlite:///limner.db" or "sqlite:////var/lib/limner.db"')
+    return text
+
+
 def fetched_from(value: object) -> Hosts:
     """Whose URLs are fetched."""
     for word in ("off", "public"):

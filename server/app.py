@@ -14,19 +14,22 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from models import launch
-from server import files, gate, ops, web
+from server import files, gate, jobs, ops, web
 from server.artifacts import Artifacts
 from server.backlog import Backlog
 from server.catalog import Catalog
 from server.chooser import API_KEYS, API_PATHS, V1_PATHS, Chooser
 from server.config import Config
-from server.dialects import aimo, openai, venice
+from server.database import Database, file_of
+from server.dialects import aimo, depicta, openai, venice
 from server.dispatch import Dispatch
 from server.engine import LocalEngine
+from server.errands import Errands
 from server.fetch import Fetcher, FetchLimits
 from server.front import Front
 from server.gate import Guard, Journal
 from server.links import kept_key
+from server.news import News
 from server.ops import Readiness
 from server.pictures import DecodeLimits, Decoders
 from server.reach import Reach
@@ -34,10 +37,11 @@ from server.service import Service
 from server.shelf import Shelf
 from server.status import Status, status
 from server.stock import missing, worker_spec
+from server.store import Store
 from server.tables import LimitsTable, ServerTable
 from server.uploads import Uploads
 
-KEY_FILE = "signing.key"  # in the data folder
+KEY_FILE, DATABASE_FILE = "signing.key", "limner.db"  # in the data folder
 BASES = {"aimo": "/api/v1", "venice": "/api/v1", "depicta": "/v1", "openai": "/v1"}
 
 
@@ -51,6 +55,9 @@ class Parts:
     service: Service
     artifacts: Artifacts
     fetcher: Fetcher
+    store: Store
+    news: News
+    errands: Errands = field(default_factory=Errands)
     built: float = field(default_factory=time.monotonic)
 
     @asynccontextmanager
@@ -78,6 +85,7 @@ class Parts:
         waking = not any(engine.state == "ready" for engine in engines)
         if waking:
             reasons += [f"model {model} is loading" for model in sorted(ahead - loaded - failed)]
+        reasons += [self.store.trouble] if self.store.trouble else []
         ready = bool(loaded) and not waking
         return Readiness(ready, tuple(reasons), settled=not waking or failed == models)
 
@@ -119,16 +127,28 @@ def assemble(config: Config) -> Parts:
             children=limits.decoders,
         )
     )
+    store, news = _store(config), News()
     service = Service(
         Catalog.of(config, absent),
         limits,
         decoders,
         dispatch,
+        (store, news),
         preview_steps=config.worker.preview_steps,
     )
     artifacts = _artifacts(config.server, limits)
     fetcher = _fetcher(config.server, limits, artifacts)
-    return Parts(config, decoders, dispatch, service, artifacts, fetcher)
+    return Parts(config, decoders, dispatch, service, artifacts, fetcher, store, news)
+
+
+def _store(config: Config) -> Store:
+    server = config.server
+    url = server.database or DATABASE_FILE
+    return Store(
+        Database(file_of(url, server.data_dir)),
+        days=config.limits.job_days,
+        keep_prompts=server.keep_prompts,
+    )
 
 
 def _artifacts(server: ServerTable, limits: LimitsTable) -> Artifacts:
@@ -173,6 +193,7 @@ def build(
     )
     app.include_router(ops.build(parts.readiness, parts.status))
     app.include_router(files.build(parts.artifacts))
+    app.include_router(jobs.build(parts.news, parts.store))
     for path, dialect in dialects(parts).items():
         app.mount(path, dialect)
     web.install(app, web.plain)
@@ -193,6 +214,9 @@ def dialects(parts: Parts) -> Mapping[str, ASGIApp]:
         limits=limits,
         uploads=Uploads(limits.image_bytes, parts.fetcher),
         artifacts=parts.artifacts,
+        decoders=parts.decoders,
+        jobs=parts.store,
+        errands=parts.errands,
         public_url=parts.config.server.public_url,
         started=int(time.time()),
     )
@@ -200,9 +224,10 @@ def dialects(parts: Parts) -> Mapping[str, ASGIApp]:
         "aimo": aimo.build(front),
         "venice": venice.build(front),
         "openai": openai.build(front),
+        "depicta": depicta.build(front),
     }
     own = {f"/{name}{BASES[name]}": app for name, app in spoken.items()}
-    v1 = {name: spoken[name] for name in ("openai",)}
+    v1 = {name: spoken[name] for name in ("openai", "depicta")}
     return own | {
         "/api/v1": Chooser(spoken, API_PATHS, API_KEYS, limits.body_bytes),
         "/v1": Chooser(v1, V1_PATHS, {}, limits.body_bytes),
@@ -218,7 +243,14 @@ def _lifespan(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         try:
-            async with parts.running(), parts.fetcher, asyncio.TaskGroup() as tasks:
+            # Errands end when their painting does, and what became of them is written last.
+            async with (
+                parts.store.running(),
+                parts.errands,
+                parts.running(),
+                parts.fetcher,
+                asyncio.TaskGroup() as tasks,
+            ):
                 going = [tasks.create_task(work) for work in (announce(), parts.artifacts.run())]
                 yield
                 for task in going:

@@ -102,6 +102,7 @@ class Serving:
 
 def keep_log(level: str, form: str) -> None:
     """Log to stderr: standard output may be a pipe that nobody reads. In colour for people."""
+    logging.getLogger("alembic").setLevel("WARNING")  # it says every step it looks at
     if sys.stderr.isatty():
         handler = RichHandler(console=rich.console.Console(stderr=True))
         logging.basicConfig(level=level, format=form, handlers=[handler])

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from server import inline
+from server.errors import Gone as Gone
 from server.errors import InternalError, Refusal
 
 log = logging.getLogger(__name__)
@@ -20,10 +21,6 @@ PING_SECONDS = 15.0  # proxies and clients give up on a silent stream after 30 t
 SEND_SECONDS = 30.0  # for one piece of at most 256 KiB; a slower reader is cut
 
 T = TypeVar("T")
-
-
-class Gone(Exception):
-    """The client left, or reads too slowly: nobody is there to be answered."""
 
 
 async def unless_gone(
@@ -96,8 +93,8 @@ class JsonAnswer(Response):
 
 
 class EventStream:
-    """Server-sent events: each one line `data: …`, perhaps under a line with its name, and an empty
-    line; comments keep it awake."""
+    """Server-sent events: each one line `data: …`, perhaps under lines with its name and its id,
+    and an empty line; comments keep it awake."""
 
     def __init__(
         self, send: Send, *, ping_seconds: float = PING_SECONDS, send_seconds: float = SEND_SECONDS
@@ -122,18 +119,23 @@ class EventStream:
         self.opened = True
         await self._send({"type": "http.response.start", "status": 200, "headers": head})
 
-    async def event(self, document: Mapping[str, Any], name: str = "") -> None:
-        """Send one document, as an event of this name (one line, ASCII) if it has one.
+    async def event(self, document: Mapping[str, Any], name: str = "", id: str = "") -> None:  # noqa: A002
+        """Send one document, as an event of this name and with this id (each one line, ASCII) if
+        it has one.
 
         Raises:
             Gone: it is not read in time.
         """
-        head = f"event: {name}\n".encode("ascii") if name else b""
-        await self._write((head + b"data: ", *inline.parts_of(document), b"\n\n"))
+        head = (f"id: {id}\n" if id else "") + (f"event: {name}\n" if name else "")
+        await self._write((head.encode("ascii") + b"data: ", *inline.parts_of(document), b"\n\n"))
 
     async def close(self) -> None:
         """Send the last line, `data: [DONE]`, and end the answer."""
         await self._write((b"data: [DONE]\n\n",))
+        await self.end()
+
+    async def end(self) -> None:
+        """End the answer, with no last line."""
         await _in_time(self._send, b"", self._send_seconds, more=False)
 
     async def keep_alive(self) -> None:

@@ -12,6 +12,7 @@
     │   └─ UnknownModel       model_not_found         404
     ├─ MethodNotAllowed       method_not_allowed      405
     ├─ TooSlow                request_timeout         408  the body did not arrive in time
+    ├─ InFlight               request_in_flight       409  the same request is being answered
     ├─ Expired                expired                 410  a link too old, or a result thrown away
     ├─ TooLarge               payload_too_large       413  body or image over the limit
     ├─ UnsupportedMedia       unsupported_media_type  415
@@ -102,6 +103,10 @@ class TooSlow(Refusal):
     code, status = "request_timeout", 408
 
 
+class InFlight(Refusal):
+    code, status = "request_in_flight", 409
+
+
 class Expired(Refusal):
     code, status = "expired", 410
 
@@ -156,3 +161,7 @@ class Unstored(Unavailable):
 
 class OutOfMemory(Unavailable):
     code = "insufficient_memory"
+
+
+class Gone(Exception):
+    """The client left, or reads too slowly: nobody is there to be told anything."""

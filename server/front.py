@@ -1,15 +1,18 @@
 """What every dialect is built on, as one value."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from starlette.requests import Request
 
 from server import files
 from server.artifacts import Artifact, Artifacts
 from server.catalog import Catalog
+from server.decode_child import Opened
+from server.errands import Errands
 from server.listing import listed
 from server.service import Painter
+from server.store import Jobs
 from server.tables import LimitsTable
 from server.uploads import Uploads
 
@@ -20,6 +23,14 @@ class Url:
 
     text: str
     expires: int
+
+
+class Opener(Protocol):
+    """Opens uploaded images: the decoders, or what a test has in their place."""
+
+    async def open(self, data: bytes, *, param: str) -> Opened:
+        """Raises BadImage, with `param` named, if it is none that can be opened."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +47,9 @@ class Front:
     limits: LimitsTable
     uploads: Uploads
     artifacts: Artifacts
+    decoders: Opener
+    jobs: Jobs
+    errands: Errands
     public_url: str
     started: int
 

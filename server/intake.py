@@ -59,6 +59,7 @@ class Draft:
     input_limits: InputLimits | None = None  # of the dialect, for the images
     output_format: Format = "png"
     output_quality: int | None = None  # 1 to 100, of JPEG and WebP
+    also: tuple[Format, ...] = ()  # further formats of the same image
     embed_metadata: bool = False
     preview: bool = False  # the client listens to progress
     strict: bool = False

@@ -9,7 +9,8 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeAlias
@@ -31,6 +32,7 @@ from server.errors import (
 from server.intake import Draft, Notice, Order, resolve
 from server.pictures import FLATTENED, Decoders, Picture, encode, resized
 from server.preparation import Inputs, Prepared, prepare
+from server.recorder import Recorder, Telling
 from server.tables import LimitsTable
 
 log = logging.getLogger(__name__)
@@ -63,11 +65,13 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Painted:
-    """One of the n images, ready to be delivered."""
+    """One of the n images, ready to be delivered; `also` in the other formats that were asked for,
+    in their order."""
 
     index: int
     seed: int
     picture: Picture
+    also: tuple[Picture, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +151,7 @@ class Service:
         limits: LimitsTable,
         decoders: Decoders,
         dispatch: Dispatch,
+        recorders: Sequence[Recorder] = (),
         *,
         preview_steps: int,
     ) -> None:
@@ -154,6 +159,7 @@ class Service:
         self.limits = limits
         self._decoders = decoders
         self._dispatch = dispatch
+        self._recorders = recorders
         self._preview_steps = preview_steps
         self._preparing = asyncio.Semaphore(PREPARING)
 
@@ -176,9 +182,11 @@ class Service:
         self.expect(draft.model, draft.n)
         prepared = await self._prepared(draft)
         ticket = self._dispatch.submit(prepared.order.job, ACCOUNT, prepared.images, prepared.mask)
+        telling = Telling(self._recorders, prepared.order, ACCOUNT)
         try:
-            async with aclosing(self._updates(ticket, prepared, began)) as updates:
-                yield updates
+            with telling:
+                async with aclosing(self._updates(ticket, prepared, began, telling)) as updates:
+                    yield updates
         finally:
             if ticket.open:
                 job = prepared.order.job.id
@@ -258,13 +266,13 @@ class Service:
             inputs=inputs.sizes,
             mask=Size(mask.width, mask.height) if mask else None,
             draw_seed=lambda: secrets.randbelow(2**31),
-            new_id=lambda: secrets.token_hex(16),
+            new_id=lambda: uuid.uuid4().hex,
             preview_steps=self._preview_steps,
         )
         return replace(order, notices=(*order.notices, *inputs.notices))
 
     async def _updates(
-        self, ticket: Ticket, prepared: Prepared, began: float
+        self, ticket: Ticket, prepared: Prepared, began: float, telling: Telling
     ) -> AsyncGenerator[Update]:
         order = prepared.order
         painted: list[Painted] = []
@@ -276,11 +284,13 @@ class Service:
         async for event in ticket:
             match event:
                 case Step(_, index, step, steps, preview):
+                    telling.progressed(index, step, steps)
                     yield Progress(index, step, steps, preview and await encode_preview(preview))
                 case Finished(_, index, image, spent, said):
                     seconds = max(seconds, spent)
                     notes |= dict.fromkeys(said)
                     painted.append(await self._delivered(prepared, index, image))
+                    telling.painted(index)
                     yield painted[-1]
                 case Failed(_, index, fault):
                     log.error("%s image %d failed: %s", ticket.job.id, index, fault)
@@ -301,6 +311,7 @@ class Service:
             seconds={"queue": ticket.queued, "paint": seconds, "total": total},
         )
         audit(result)
+        telling.resulted([each.refusal for each in result.missed], result.seconds)
         yield result
 
     async def _delivered(self, prepared: Prepared, index: int, image: Image) -> Painted:
@@ -308,13 +319,13 @@ class Service:
         seed = order.job.seeds[index]
         finished = await asyncio.to_thread(prepared.finish, image)
         metadata = embedded(order, seed) if order.draft.embed_metadata else None
-        picture = await encode(
-            finished,
-            order.draft.output_format,
-            metadata=metadata,
-            quality=order.draft.output_quality,
+        draft = order.draft
+        files = (
+            encode(finished, kind, metadata=metadata, quality=draft.output_quality)
+            for kind in (draft.output_format, *draft.also)
         )
-        return Painted(index, seed, picture)
+        picture, *also = await asyncio.gather(*files)
+        return Painted(index, seed, picture, tuple(also))
 
 
 def marks(mask: Image) -> bool:

@@ -21,7 +21,16 @@ from pydantic import (
 )
 
 from models.contract import SCHEDULERS, Dtype, Offload, Task
-from server.addresses import bare_host, fetched_from, host_name, is_loopback, origin, shelf, url
+from server.addresses import (
+    bare_host,
+    database,
+    fetched_from,
+    host_name,
+    is_loopback,
+    origin,
+    shelf,
+    url,
+)
 from server.sizes import MAX_SIDE, MIN_SIDE, Size, Sizing
 from server.snapshots import HF, Repository
 
@@ -88,6 +97,7 @@ AnySize: TypeAlias = Annotated[Size, PlainValidator(_size)]
 Folder: TypeAlias = Annotated[Path, AfterValidator(_at_home)]
 Url: TypeAlias = Annotated[str, AfterValidator(url)]
 ShelfUrl: TypeAlias = Annotated[str, AfterValidator(shelf)]
+DatabaseUrl: TypeAlias = Annotated[str, AfterValidator(database)]
 Hosts: TypeAlias = Annotated[
     Literal["off", "public"] | tuple[str, ...], PlainValidator(fetched_from)
 ]
@@ -124,6 +134,8 @@ class ServerTable(Table):
     artifacts: ShelfUrl = ""
     artifacts_endpoint: Url = ""
     signing_keys: tuple[Key, ...] = ()
+    database: DatabaseUrl = ""
+    keep_prompts: bool = False
     url_fetch: Hosts = "public"
     allowed_hosts: tuple[HostName, ...] = ()
     allowed_origins: tuple[Origin, ...] = ()
@@ -168,6 +180,8 @@ class LimitsTable(Table):
     fetches: int = Field(default=4, ge=1, le=64)
     artifact_hours: float = Field(default=24, ge=1, le=24 * 365)
     artifact_bytes: int = Field(default=8 * 2**30, ge=2**20)
+    upload_bytes: int = Field(default=50 * 2**20, ge=1024)
+    job_days: float = Field(default=30, ge=1 / 24, le=3650)
 
 
 class QualityTable(Table):

@@ -32,6 +32,10 @@ class Uploads:
         self.image_bytes = image_bytes
         self._fetcher = fetcher
 
+    def within(self, image_bytes: int) -> "Uploads":
+        """The same under another limit. Files from elsewhere stay under the fetcher's own."""
+        return Uploads(image_bytes, self._fetcher)
+
     async def any(self, text: str, param: str) -> bytes:
         """The file that a text stands for, whichever of the three it is.
 
