@@ -84,6 +84,8 @@ class Store:
         self._known: dict[str, Record] = {}  # not over yet, or not written; the oldest first
         self._unwritten: dict[str, None] = {}
         self._news = asyncio.Event()
+        self._closing = asyncio.Event()
+        self._turn = asyncio.Lock()  # to write
         self._open = False
         self._expired = 0.0  # when that was last looked after
         self.trouble = ""  # what the public may know of why nothing is recorded
@@ -162,30 +164,38 @@ class Store:
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
         """Write while the block lasts; at its end what is left, for some seconds."""
-        writing = asyncio.create_task(self._write_forever())
+        writing = asyncio.create_task(self._write_on())
         try:
             yield
         finally:
-            writing.cancel()
-            await asyncio.wait((writing,))
-            with suppress(TimeoutError):
-                async with asyncio.timeout(CLOSE_SECONDS):
-                    await self.flush()
+            self._closing.set()
+            self._news.set()
+            done, _ = await asyncio.wait((writing,), timeout=CLOSE_SECONDS)
+            if not done:
+                writing.cancel()
+                await asyncio.wait((writing,))
+            if left := len(self._unwritten):
+                log.error("%d jobs were never recorded", left)
             await self._database.close()
 
-    async def _write_forever(self) -> None:
-        while True:
-            if not await self.flush():
-                await asyncio.sleep(RETRY_SECONDS)
-                continue
-            with suppress(TimeoutError):  # now and then there are old rows to throw away
-                async with asyncio.timeout(EXPIRE_SECONDS):
-                    await self._news.wait()
-            await asyncio.sleep(SOON)
+    async def _write_on(self) -> None:
+        while not self._closing.is_set():
+            if await self.flush():
+                # Now and then there are old rows to throw away.
+                await _within(EXPIRE_SECONDS, self._news)
+                await _within(SOON, self._closing)
+            else:
+                await _within(RETRY_SECONDS, self._closing)
+        await self.flush()
 
     async def flush(self) -> bool:
         """Write what is not written, and throw away what is old. False if that failed."""
-        self._news.clear()
+        async with self._turn:
+            return await self._flush()
+
+    async def _flush(self) -> bool:
+        if not self._closing.is_set():  # or the writer would wait for more
+            self._news.clear()
         try:
             if not self._open:
                 await asyncio.to_thread(self._database.open, self._interrupt)
@@ -231,6 +241,13 @@ class Store:
         async with self._database.writing.begin() as connection:
             await connection.execute(old)
         self._expired = now
+
+
+async def _within(seconds: float, event: asyncio.Event) -> None:
+    """Wait for an event, but no longer."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
 
 
 def _record(row: RowMapping) -> Record:

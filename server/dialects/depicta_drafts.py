@@ -68,7 +68,7 @@ class Asked:
             if param == f"images[{position}]":
                 return name
         if param == "images":
-            return named[-1].partition("[")[0] if named else param
+            return named[0].partition("[")[0] if named else param
         return {"resolution": "image_size", "width": "image_size", "height": "image_size"}.get(
             param, param
         )
