@@ -192,9 +192,9 @@ def build(front: Front) -> FastAPI:
         """The newest jobs, the newest first."""
         return JSONResponse(await desk.jobs(request))
 
-    async def job(request: Request, id: str) -> JSONResponse:  # noqa: A002
+    async def job(request: Request) -> JSONResponse:
         """One job, with its result once it is completed."""
-        return JSONResponse(await desk.job(request, id))
+        return JSONResponse(await desk.job(request, request.path_params["id"]))
 
     async def profile() -> JSONResponse:
         """Nothing is owed, and nothing is needed: painting is free."""
@@ -213,6 +213,8 @@ def build(front: Front) -> FastAPI:
         responses=pages.JOBS,
         openapi_extra=pages.paged(LISTED, MOST),
     )
-    app.add_api_route("/jobs/{id}", job, methods=["GET"], responses=pages.JOB)
+    app.add_api_route(
+        "/jobs/{id}", job, methods=["GET"], responses=pages.JOB, openapi_extra=pages.ONE
+    )
     app.add_api_route("/account/profile", profile, methods=["GET"], responses=pages.PROFILE)
     return app

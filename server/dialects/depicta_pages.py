@@ -99,6 +99,18 @@ FILE = {
 }
 
 
+ONE = {
+    "parameters": [
+        {
+            "name": "id",
+            "in": "path",
+            "required": True,
+            "schema": {"type": "string", "format": "uuid"},
+        }
+    ]
+}
+
+
 def paged(usual: int, most: int) -> dict[str, Any]:
     """The `openapi_extra` of a list."""
     limit = {"type": "integer", "minimum": 1, "maximum": most, "default": usual}
