@@ -36,10 +36,11 @@ def build(readiness: Callable[[], Readiness], status: Callable[[], Status]) -> A
         return _fresh(request, {"status": "alive"}, 200)
 
     async def readyz(request: Request) -> JSONResponse:
-        """A worker painted its first step and takes work."""
+        """A worker painted its first step and takes work; what is amiss all the same is named."""
         state = readiness()
         if state.ready:
-            return _fresh(request, {"status": "ready"}, 200)
+            amiss = {"reasons": list(state.reasons)} if state.reasons else {}
+            return _fresh(request, {"status": "ready", **amiss}, 200)
         return _fresh(request, {"status": "not ready", "reasons": list(state.reasons)}, 503)
 
     async def statusz(request: Request) -> JSONResponse:

@@ -38,6 +38,12 @@ def test_ready():
     assert answer.headers["cache-control"] == "no-store"
 
 
+def test_ready_says_what_is_amiss_all_the_same():
+    answer = ask("/readyz", ops.Readiness(True, ("no rows are written",)))
+    assert answer.status_code == 200
+    assert answer.json() == {"status": "ready", "reasons": ["no rows are written"]}
+
+
 def test_not_ready_says_why():
     answer = ask("/readyz", ops.Readiness(False, ("sketch is loading",)))
     assert answer.status_code == 503
