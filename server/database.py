@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Engine, create_engine, event, inspect
 from sqlalchemy.engine import Connection
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -19,6 +19,7 @@ SCHEME = "sqlite:///"
 BUSY_SECONDS = 10  # to wait for another process's transaction
 READERS = 2
 MIGRATIONS = Path(__file__).parent / "migrations"
+HEAD = "0001"  # the newest of them
 PRAGMAS = (
     f"busy_timeout = {BUSY_SECONDS * 1000}",
     "journal_mode = WAL",
@@ -30,6 +31,10 @@ PRAGMAS = (
 def file_of(url: str, data_dir: Path) -> Path:
     """The file that `sqlite:///…` names; a relative one is in `data_dir`."""
     return data_dir / Path(url.removeprefix(SCHEME)).expanduser()
+
+
+class Unusable(Exception):
+    """The file holds tables that this version does not understand."""
 
 
 class Database:
@@ -52,7 +57,7 @@ class Database:
             if_alone: called in the same transaction, if no other process has the file open.
 
         Raises:
-            OSError, SQLAlchemyError, CommandError: it cannot be used.
+            OSError, SQLAlchemyError, Unusable: it cannot be used.
         """
         self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if self._held is None:
@@ -94,16 +99,33 @@ def _alone(held: IO[bytes]) -> bool:
 
 
 def migrate(connection: Connection) -> None:
-    """Take all steps that the tables lack. Raises as `Database.open`."""
-    # They take a tenth of a second to import, and are needed once.
+    """Take all steps that the tables lack.
+
+    Raises:
+        Unusable: they are of a newer version than this one.
+    """
+    if _version(connection) == HEAD:
+        return
+    # Seldom needed, and large: a tenth of the server's memory.
     from alembic import command
     from alembic.config import Config
+    from alembic.util import CommandError
 
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:
+        raise Unusable(f"its tables are of another version of limner: {error}") from error
+
+
+def _version(connection: Connection) -> str:
+    """The last step that was taken; "" before the first."""
+    if not inspect(connection).has_table("alembic_version"):
+        return ""
+    return str(connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar())
 
 
 def _connected(file: Path, begin: str, connections: int) -> AsyncEngine:

@@ -12,13 +12,12 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, replace
 from typing import Any, Protocol
 
-from alembic.util import CommandError
 from sqlalchemy import Connection, RowMapping, delete, select, update
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import SQLAlchemyError, StatementError
 from sqlalchemy.sql import Select
 
-from server.database import Database
+from server.database import Database, Unusable
 from server.errors import Unstored
 from server.intake import Order
 from server.recorder import End
@@ -36,7 +35,7 @@ EXPIRE_SECONDS = 3600.0
 INTERRUPTED = "interrupted"  # the outcome of a job whose server died
 TROUBLE = "requests are not being recorded in the database; the server's log says why"
 UNREADABLE = "jobs cannot be looked up at the moment; the server's log says why"
-FAULTS = (SQLAlchemyError, CommandError, OSError)
+FAULTS = (SQLAlchemyError, Unusable, OSError)
 
 
 class Jobs(Protocol):

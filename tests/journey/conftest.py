@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from server.cli import app
 from tests.journey.fakehub import NEEDED, NEEDLESS, Done, Hub, Repo
 
 ROOT = Path(__file__).parents[2]
+DATA = tempfile.TemporaryDirectory(prefix="limner-data-")  # of all servers that name no other
 READY = re.compile(r"limner is ready on (http://\S+)")
 
 
@@ -32,7 +34,9 @@ class Server:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "server", "serve", "--port", "0", *flags],
             cwd=ROOT,
-            env=os.environ | {"NO_COLOR": "1", "COLUMNS": "200"} | (environment or {}),
+            env=os.environ
+            | {"NO_COLOR": "1", "COLUMNS": "200", "LIMNER_SERVER__DATA_DIR": DATA.name}
+            | (environment or {}),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -157,8 +157,8 @@ def test_what_was_answered_outlives_a_killed_server_and_what_was_not_has_failed(
             names.add(answer.json()["id"])
         other = client.post("/v1/generate/image", json={"prompt": "a cat"})
         assert other.status_code == 422
+        body = {"prompt": "a slow owl", "steps": 200}
         with pytest.raises(httpx2.ReadTimeout), server.client() as impatient:
-            body = {"prompt": "a slow owl", "steps": 200}
             impatient.post("/v1/generate/image", json=body, timeout=1)
         server.stop(signal.SIGKILL)
     with toy_at() as server, server.client(headers=headers) as client:

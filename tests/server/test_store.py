@@ -19,7 +19,7 @@ from sqlalchemy import create_engine
 
 from models.contract import Job
 from server import store as store_module
-from server.database import Database, file_of
+from server.database import HEAD, Database, file_of
 from server.errors import Unstored
 from server.intake import Draft, Order
 from server.recorder import End
@@ -194,6 +194,7 @@ def test_migrations_lead_to_the_tables_that_the_code_knows(file: Path):
     with engine.connect() as connection:
         context = MigrationContext.configure(connection)
         assert compare_metadata(context, METADATA) == []
+        assert context.get_heads() == (HEAD,)
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
     engine.dispose()
     assert file.parent.stat().st_mode & 0o077 == 0
@@ -293,12 +294,18 @@ async def troubled(store: Store) -> None:
         await store.latest("aimo", 9, 0)
 
 
-@pytest.mark.parametrize("what", ["a folder", "no folder", "no database"])
+@pytest.mark.parametrize("what", ["a folder", "no folder", "no database", "newer"])
 def test_a_file_that_cannot_be_one(file: Path, what: str, caplog: pytest.LogCaptureFixture):
     if what == "no folder":
         file.parent.write_text("a file where its folder would be")
     elif what == "a folder":
         file.mkdir(parents=True)
+    elif what == "newer":
+        file.parent.mkdir()
+        with sqlite3.connect(file) as connection:
+            connection.execute("CREATE TABLE alembic_version (version_num)")
+            connection.execute("INSERT INTO alembic_version VALUES ('9999')")
+        connection.close()
     else:
         file.parent.mkdir()
         file.write_bytes(b"no database at all" * 999)
