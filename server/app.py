@@ -57,7 +57,7 @@ class Parts:
     fetcher: Fetcher
     store: Store
     news: News
-    errands: Errands = field(default_factory=Errands)
+    errands: Errands
     built: float = field(default_factory=time.monotonic)
 
     @asynccontextmanager
@@ -127,7 +127,7 @@ def assemble(config: Config) -> Parts:
             children=limits.decoders,
         )
     )
-    store, news = _store(config), News()
+    store, news, errands = _store(config), News(), Errands(config.server.grace_seconds)
     service = Service(
         Catalog.of(config, absent),
         limits,
@@ -138,7 +138,7 @@ def assemble(config: Config) -> Parts:
     )
     artifacts = _artifacts(config.server, limits)
     fetcher = _fetcher(config.server, limits, artifacts)
-    return Parts(config, decoders, dispatch, service, artifacts, fetcher, store, news)
+    return Parts(config, decoders, dispatch, service, artifacts, fetcher, store, news, errands)
 
 
 def _store(config: Config) -> Store:
@@ -243,12 +243,12 @@ def _lifespan(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         try:
-            # Errands end when their painting does, and what became of them is written last.
+            # Errands end while somebody still paints; what became of them is written last.
             async with (
                 parts.store.running(),
-                parts.errands,
                 parts.running(),
                 parts.fetcher,
+                parts.errands,
                 asyncio.TaskGroup() as tasks,
             ):
                 going = [tasks.create_task(work) for work in (announce(), parts.artifacts.run())]

@@ -17,9 +17,10 @@ T = TypeVar("T")
 
 
 class Errands:
-    """The errands that are being run."""
+    """The errands that are being run; on leaving they have `grace_seconds` to end."""
 
-    def __init__(self) -> None:
+    def __init__(self, grace_seconds: float = 0) -> None:
+        self._grace_seconds = grace_seconds
         self._running: set[asyncio.Task[Any]] = set()
 
     def start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
@@ -45,7 +46,9 @@ class Errands:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Cancel what is left, and wait until it has ended."""
+        """Cancel what is left after a while, and wait until it has ended."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=self._grace_seconds)
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)

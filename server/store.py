@@ -164,6 +164,7 @@ class Store:
     async def running(self) -> AsyncGenerator[None]:
         """Write while the block lasts; at its end what is left, for some seconds."""
         writing = asyncio.create_task(self._write_on())
+        writing.add_done_callback(self._stopped)
         try:
             yield
         finally:
@@ -176,6 +177,12 @@ class Store:
             if left := len(self._unwritten):
                 log.error("%d jobs were never recorded", left)
             await self._database.close()
+
+    def _stopped(self, writing: asyncio.Task[None]) -> None:
+        """A bug: it costs no picture, but nobody may overlook it."""
+        if not writing.cancelled() and (error := writing.exception()):
+            log.error("%s: recording has stopped", self._database.file, exc_info=error)
+            self.trouble = TROUBLE
 
     async def _write_on(self) -> None:
         while not self._closing.is_set():

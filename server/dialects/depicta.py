@@ -41,7 +41,7 @@ T = TypeVar("T")
 
 OPENING = 1  # uploads looked at at once: each is in memory at full size
 LISTED, MOST = 50, 200  # jobs of a list, unless it is asked for fewer or more
-FARTHEST = 10_000
+FARTHEST = 1000
 PROFILE = {"user": {"email": "", "balance_eur": NOTHING, "held_eur": NOTHING}}
 KINDS = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image/webp"}
 OPERATIONS: tuple[tuple[Operation, type[Generate]], ...] = (
@@ -211,7 +211,7 @@ def build(front: Front) -> FastAPI:
         jobs,
         methods=["GET"],
         responses=pages.JOBS,
-        openapi_extra=pages.paged(LISTED, MOST),
+        openapi_extra=pages.paged(LISTED, MOST, FARTHEST),
     )
     app.add_api_route(
         "/jobs/{id}", job, methods=["GET"], responses=pages.JOB, openapi_extra=pages.ONE

@@ -111,10 +111,10 @@ ONE = {
 }
 
 
-def paged(usual: int, most: int) -> dict[str, Any]:
+def paged(usual: int, most: int, farthest: int) -> dict[str, Any]:
     """The `openapi_extra` of a list."""
     limit = {"type": "integer", "minimum": 1, "maximum": most, "default": usual}
-    offset = {"type": "integer", "minimum": 0, "maximum": 10_000, "default": 0}
+    offset = {"type": "integer", "minimum": 0, "maximum": farthest, "default": 0}
     return {
         "parameters": [
             {"name": "limit", "in": "query", "schema": limit},

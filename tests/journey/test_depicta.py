@@ -147,7 +147,9 @@ def found(place: Path, name: str) -> tuple[Any, ...] | None:
     return rows[0] if rows else None
 
 
-def test_what_was_answered_outlives_a_killed_server_and_what_was_not_has_failed(toy_at) -> None:
+def test_what_was_answered_outlives_a_killed_server_and_what_was_not_has_failed(
+    toy_at, tmp_path: Path
+) -> None:
     headers, ask = {"Idempotency-Key": "k-1"}, {"prompt": "an owl"}
     names: set[str] = set()
     with toy_at() as server, server.client(headers=headers) as client:
@@ -168,7 +170,13 @@ def test_what_was_answered_outlives_a_killed_server_and_what_was_not_has_failed(
         killed, answered = client.get("/v1/jobs").json()["generations"]
         assert (killed["status"], killed["error"]) == ("failed", "interrupted")
         assert names == {answered["job_id"]}
-        assert server.stop() == 0
+        with pytest.raises(httpx2.ReadTimeout), server.client() as impatient:
+            impatient.post("/v1/generate/image", json=body | {"steps": 20}, timeout=0.4)
+        assert server.stop() == 0  # but first that is painted, though nobody waits for it
+    with sqlite3.connect(tmp_path / "limner.db") as connection:
+        states = connection.execute("SELECT state FROM jobs ORDER BY created").fetchall()
+    connection.close()
+    assert [state for (state,) in states] == ["completed", "failed", "completed"]
 
 
 def test_a_job_goes_on_without_its_client_and_is_followed_by_another(toy) -> None:

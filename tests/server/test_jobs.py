@@ -237,7 +237,7 @@ def test_errands_outlast_who_waits_and_end_with_the_server(caplog: pytest.LogCap
             raise
 
     async def run() -> None:
-        async with Errands() as errands:
+        async with Errands(0.1) as errands:
             first = errands.start(work("first", 0.02))
             waiting = asyncio.create_task(asyncio.wait_for(asyncio.shield(first), 9))
             await asyncio.sleep(0)
@@ -246,9 +246,10 @@ def test_errands_outlast_who_waits_and_end_with_the_server(caplog: pytest.LogCap
             errands.start(work("broken", 0, RuntimeError("a bug")))
             errands.start(work("long", 60))
             await asyncio.sleep(0.05)
+            errands.start(work("late", 0.02))
         assert not errands._running
 
     asyncio.run(run())
-    assert done == ["first", "long cancelled"]
+    assert done == ["first", "late", "long cancelled"]
     assert "a bug" in caplog.text
     assert "later" not in caplog.text

@@ -2,10 +2,10 @@
 
 import asyncio
 import logging
-import os
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -322,17 +322,47 @@ def test_a_file_that_cannot_be_one(file: Path, what: str, caplog: pytest.LogCapt
     assert str(file) in caplog.text
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root writes what is read-only")
-def test_a_file_that_is_read_only(file: Path):
-    async def run() -> None:
-        async with reopened(file):
-            pass
-        os.chmod(file, 0o400)  # noqa: PTH101  without waiting
-        store = kept(file)
-        async with store.running():
-            await until(lambda: store.trouble)
+READ_ONLY = """
+import asyncio, os, sys, time
+from pathlib import Path
+from server.errors import Unstored
+from tests.server.test_store import kept, tell, until
 
-    asyncio.run(run())
+store = kept(Path(sys.argv[1]))
+
+async def run():
+    await asyncio.to_thread(int)  # what is imported late is imported now
+    if os.geteuid() == 0:
+        os.setuid(65534)  # root writes what is read-only
+    async with store.running():
+        await until(lambda: store.trouble)
+        tell(store, "a", time.time())
+        assert (await store.get("a")).state == "completed"
+        try:
+            await store.get("b")
+        except Unstored:
+            os._exit(7)
+
+asyncio.run(run())
+"""
+
+
+@pytest.mark.parametrize("closed", ["file", "folder"])
+def test_a_file_that_is_read_only(closed: str):
+    with tempfile.TemporaryDirectory() as name:
+        file = Path(name) / "limner.db"
+
+        async def run() -> None:
+            async with reopened(file):
+                pass
+
+        asyncio.run(run())
+        for each in Path(name).iterdir():
+            each.chmod(0o444)
+        Path(name).chmod(0o777 if closed == "file" else 0o555)
+        file.with_name("limner.db.lock").chmod(0o666 if closed == "file" else 0o444)
+        child = subprocess.run([sys.executable, "-c", READ_ONLY, str(file)], cwd=ROOT, timeout=60)
+        assert child.returncode == 7
 
 
 def test_a_full_disk_is_got_over(
@@ -359,6 +389,18 @@ def test_a_full_disk_is_got_over(
     assert caplog.text.count("disk is full") == 1  # said once, not at each try
     assert "recorded again" in caplog.text
     assert "owl" not in caplog.text
+
+
+def test_a_bug_in_writing_is_told(file: Path, caplog: pytest.LogCaptureFixture):
+    async def run() -> None:
+        store = kept(file)
+        store._known["x"] = None  # type: ignore[assignment]
+        store._unwritten["x"] = None
+        async with store.running():
+            await until(lambda: store.trouble)
+
+    asyncio.run(run())
+    assert "recording has stopped" in caplog.text
 
 
 def test_a_lock_that_stays_delays_no_picture(file: Path, monkeypatch: pytest.MonkeyPatch):
