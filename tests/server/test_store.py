@@ -166,6 +166,22 @@ def test_writing_waits_for_no_one_and_no_one_for_it(file: Path):
     assert len(rows(file)) == 500
 
 
+def test_what_is_noted_while_it_is_written_is_written_next(file: Path):
+    async def run() -> None:
+        async with reopened(file) as store:
+            thief = sqlite3.connect(file, isolation_level=None)
+            thief.execute("BEGIN IMMEDIATE")
+            store.admitted(order("a"), "local", time.time())
+            writing = asyncio.create_task(store.flush())
+            await asyncio.sleep(0.2)
+            store.ended("a", end())
+            thief.close()
+            assert await writing
+
+    asyncio.run(run())
+    assert rows(file) == [("a", "completed", "")]
+
+
 def test_old_rows_go(file: Path):
     now = time.time()
 
