@@ -26,6 +26,7 @@ CLASSES: dict[int, type[openai.APIStatusError]] = {
     400: openai.BadRequestError,
     403: openai.PermissionDeniedError,
     404: openai.NotFoundError,
+    409: openai.ConflictError,
     422: openai.UnprocessableEntityError,
     500: openai.InternalServerError,
     503: openai.InternalServerError,
