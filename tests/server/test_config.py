@@ -630,3 +630,20 @@ def test_the_page_ends_in_a_whole_file_that_loads(write):
     config = load(write(example))
     assert config.worker.device == "cuda:0"
     assert config.model[0].sizing.native[1] == Size(512, 768)
+
+
+@pytest.mark.parametrize(
+    ("url", "fine"),
+    [
+        ("sqlite:///limner.db", True), ("sqlite:////var/lib/limner.db", True), ("", True),
+        ("sqlite://", False), ("sqlite:///", False), ("sqlite:///dir/", False), ("x.db", False),
+        ("sqlite:///x.db?mode=ro", False), ("postgresql://host/limner", False),
+    ],
+)  # fmt: skip
+def test_a_database_is_a_file_of_sqlite(write, url, fine):
+    path = write(TOY + f'[server]\ndatabase = "{url}"\n')
+    if fine:
+        assert load(path).server.database == url
+    else:
+        with pytest.raises(ConfigError, match=r"\[server\] database: must be like"):
+            load(path)
