@@ -220,7 +220,7 @@ def guidance_gain(painter: Painter, scenes: Sequence[Scene]) -> Scores:
     for name in ("shape", "all five"):
         scores[f"{name} at guidance 1"], scores[f"{name} at guidance 3"] = none[name], some[name]
         gain = some[name].value - none[name].value
-        scores[f"{name}: gain of guidance"] = Score(gain, len(scenes))
+        scores[f"gain of guidance: {name}"] = Score(gain, len(scenes))
     return scores
 
 

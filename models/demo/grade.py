@@ -30,7 +30,7 @@ GATE = {
     "inpaint: shape": 0.60,
     "negative: before": 0.10,
     "negative: fall": 0.80,
-    "all five: gain of guidance": 0.05,
+    "gain of guidance: all five": 0.05,
     "VAE, dB": 33.0,
 }
 
