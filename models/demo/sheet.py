@@ -16,7 +16,7 @@ ROWS: tuple[tuple[Frame, tuple[str, ...]], ...] = (
             "a red circle on a blue background",
             "a yellow star on a black background",
             "a pink heart on a white background",
-            "an orange ring on a teal background",
+            "an orange ring in the center on a teal background",
             "a large black cross on a pink background",
             "a small white diamond in the top right on a blue background",
         ),
@@ -26,7 +26,7 @@ ROWS: tuple[tuple[Frame, tuple[str, ...]], ...] = (
         (
             "a black cat on an orange background",
             "a red house on a white background",
-            "a green tree on a yellow background",
+            "a large green tree in the center on a yellow background",
             "a large teal fish on a purple background",
             "a yellow car at the bottom on a blue background",
             "a red mushroom on a teal background",
@@ -46,21 +46,21 @@ ROWS: tuple[tuple[Frame, tuple[str, ...]], ...] = (
     (
         WIDE,
         (
-            "a red house on hills by day with the sun",
-            "mountains at sunset with the sun",
-            "a white boat on the sea at night with the moon",
-            "an orange balloon above mountains by day",
+            "a white cat on the left on a blue background",
+            "three pink hearts on a black background",
+            "a yellow car at the bottom on a green background",
+            "a red house to the right of a green tree on a yellow background",
         ),
     ),
     (
         TALL,
         (
-            "a pink balloon above the sea at sunset with the sun",
-            "mountains at night with the moon",
-            "a yellow tree on hills at sunset",
             "three red hearts on a pink background",
             "a large green tree at the bottom on a white background",
             "a yellow crescent above a white house on a black background",
+            "a purple mushroom at the top on an orange background",
+            "two black cats on a teal background",
+            "a red fish below a white car on a blue background",
         ),
     ),
 )
@@ -81,7 +81,7 @@ def sheet(painter: Painter, path: Path) -> None:
             label = fold(prompt, frame[0] // 5 + 3)
             pen.multiline_text((x, y + frame[1] + 1), label, fill=INK, font_size=9, spacing=1)
         y += frame[1] + LABEL + GAP
-    page.quantize(200).save(path, optimize=True)
+    page.save(path, optimize=True)
 
 
 def fold(prompt: str, width: int = 28) -> str:
