@@ -180,11 +180,12 @@ def test_what_was_answered_outlives_a_killed_server_and_what_was_not_has_failed(
 
 
 def test_a_job_goes_on_without_its_client_and_is_followed_by_another(toy) -> None:
-    body = {"prompt": "a slow owl", "steps": 30}
+    steps = 100  # five seconds: long enough for all that follows on a busy machine
+    body = {"prompt": "a slow owl", "steps": steps}
     headers = {"Idempotency-Key": "left"}
     with toy.client() as client:
         with pytest.raises(httpx2.ReadTimeout), toy.client() as impatient:
-            impatient.post("/v1/generate/image", json=body, headers=headers, timeout=0.4)
+            impatient.post("/v1/generate/image", json=body, headers=headers, timeout=1.0)
         busy = client.post("/v1/generate/image", json=body, headers=headers)
         assert (busy.status_code, busy.json()["error"]) == (409, "request_in_flight")
         job = client.get("/v1/jobs?limit=1").json()["generations"][0]
@@ -202,10 +203,10 @@ def test_a_job_goes_on_without_its_client_and_is_followed_by_another(toy) -> Non
         downloaded(done["formats"]["png"])
         heard = events(told[0])
         assert [name for _, name, _ in heard] == [
-            "pending", *["progress"] * 30, "painted", "completed",
+            "pending", *["progress"] * steps, "painted", "completed",
         ]  # fmt: skip
-        rest = client.get(f"/jobs/{job['job_id']}/events", headers={"Last-Event-ID": "30"})
-        assert events(rest.text) == heard[30:]
+        rest = client.get(f"/jobs/{job['job_id']}/events", headers={"Last-Event-ID": f"{steps}"})
+        assert events(rest.text) == heard[steps:]
         answer = client.post("/v1/generate/image", json=body, headers=headers)
         assert answer.json()["id"] == job["job_id"]
         assert "499" in toy.log
