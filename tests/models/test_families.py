@@ -316,7 +316,7 @@ def test_many_tiles_make_about_the_same_picture(
     (tiled,) = tiles.run_tiled([Call("tiles", None, tiles.run_tiled, (vae, z))])
     apart = (tiled[0] - whole).abs() * 127.5
     assert tiled[0].shape == whole.shape
-    assert 0 < apart.mean() < 3  # of 255
+    assert 0 < apart.mean() < 6  # of 255: norms see the tile, not the picture
 
 
 @pytest.mark.parametrize("name", list(STOCK))
