@@ -8,7 +8,7 @@ import asyncio
 import json
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar, cast
 
 import msgspec
@@ -44,6 +44,7 @@ log = logging.getLogger(__name__)
 MESSAGE_BYTES = 500  # of a public message, as ASCII JSON; the body around it stays under 2 KB
 ECHO_CHARS = 50  # of what a client sent
 HEADER_BYTES = 2048
+UNKNOWN_NAMED = 20  # unknown fields that are named one by one
 WARNINGS = "X-Limner-Warnings"
 READ = "limner.body"  # where a scope keeps a body that was read ahead of its dialect
 
@@ -357,6 +358,14 @@ def warning_header(notices: Iterable[Notice]) -> dict[str, str]:
 def _entries(entries: list[dict[str, str]], left_out: int) -> str:
     more = [{"param": "", "message": f"and {left_out} more"}] if left_out else []
     return json.dumps(entries + more)
+
+
+def unknown(names: Sequence[str]) -> Iterator[Notice]:
+    """What to tell of fields that nobody knows, but not of each of many."""
+    for name in names[:UNKNOWN_NAMED]:
+        yield Notice(clipped(name, ECHO_CHARS), "unknown field, ignored")
+    if len(names) > UNKNOWN_NAMED:
+        yield Notice("", f"{len(names) - UNKNOWN_NAMED} more unknown fields, ignored")
 
 
 def takes(shape: type[BaseModel]) -> dict[str, Any]:

@@ -20,8 +20,6 @@ from server.pictures import Picture
 from server.service import Admitted, Missed, Painted, Painter, Progress, Result, outcome
 from server.uploads import Uploads
 
-UNKNOWN_NAMED = 20  # unknown keys that are named one by one
-
 # What comes later, and what happens until then.
 NOT_YET = {
     "safe_mode": "images are not judged yet",
@@ -100,11 +98,7 @@ def _ignored(shape: Generate) -> Iterator[Notice]:
     for name, meanwhile in NOT_YET.items():
         if getattr(shape, name):
             yield Notice(name, f"not available yet: {meanwhile}")
-    unknown = list(_unknown(shape))
-    for name in unknown[:UNKNOWN_NAMED]:
-        yield Notice(web.clipped(name, web.ECHO_CHARS), "unknown field, ignored")
-    if len(unknown) > UNKNOWN_NAMED:
-        yield Notice("", f"{len(unknown) - UNKNOWN_NAMED} more unknown fields, ignored")
+    yield from web.unknown([*_unknown(shape)])
 
 
 def _unknown(shape: Generate) -> Iterator[str]:

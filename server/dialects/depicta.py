@@ -26,7 +26,7 @@ from server.dialects.depicta_answers import (
     plain_id,
     render_error,
 )
-from server.dialects.depicta_drafts import Asked, Operation, chosen, read, to_draft, unknown
+from server.dialects.depicta_drafts import Asked, Operation, chosen, read, to_draft
 from server.dialects.depicta_painting import Painting
 from server.dialects.depicta_replays import Flight, Flights, Once, answered, once
 from server.dialects.depicta_shapes import Combine, Document, Edit, Generate
@@ -121,7 +121,7 @@ class Depicta:
         url = self._front.url(request, artifact)
         body = {"upload_url": url.text, "image_url": url.text, "expires_at": moment(url.expires)}
         others = sorted((form.files.keys() | form.texts.keys()) - {"image"})
-        return JSONResponse(body, headers=web.warning_header(unknown(others)))
+        return JSONResponse(body, headers=web.warning_header(web.unknown(others)))
 
     async def _keep(self, data: bytes) -> Artifact:
         async with self._opening:

@@ -4,7 +4,7 @@ Knows nothing of answers.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, cast
 
@@ -20,8 +20,6 @@ from server.intake import Draft, Notice
 from server.listing import edits
 from server.sizes import STEP, TIERS, Size, size_of_area
 from server.uploads import Uploads
-
-UNKNOWN_NAMED = 20  # unknown keys that are named one by one
 
 Operation: TypeAlias = Literal["generate", "edit", "combine"]
 Source: TypeAlias = tuple[str, str | bytes]  # the field's name; a URL, or the file
@@ -209,15 +207,7 @@ async def _bytes(name: str, source: str | bytes, uploads: Uploads) -> bytes:
 def _ignored(shape: Generate) -> Iterator[Notice]:
     if shape.strictness == "normal":
         yield Notice("strictness", "not available yet: images are not judged yet")
-    yield from unknown([*_unknown(shape)])
-
-
-def unknown(names: Sequence[str]) -> Iterator[Notice]:
-    """Fields that nobody knows, but not all of many."""
-    for name in names[:UNKNOWN_NAMED]:
-        yield Notice(web.clipped(name, web.ECHO_CHARS), "unknown field, ignored")
-    if len(names) > UNKNOWN_NAMED:
-        yield Notice("", f"{len(names) - UNKNOWN_NAMED} more unknown fields, ignored")
+    yield from web.unknown([*_unknown(shape)])
 
 
 def _unknown(shape: Generate) -> Iterator[str]:

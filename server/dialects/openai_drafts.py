@@ -12,8 +12,6 @@ from server.errors import BadRequest
 from server.intake import Draft, Notice
 from server.sizes import Size
 
-UNKNOWN_NAMED = 20  # unknown keys that are named one by one
-
 # The words of all generations of OpenAI's models; None is the model's own default.
 QUALITIES: Mapping[str, Quality | None] = {
     "low": "low",
@@ -136,7 +134,7 @@ def _ignored(shape: Options, catalog: Catalog) -> Iterator[Notice]:
         yield Notice("style", f"not used: there is no preset {shape.style.lower()}")
     if isinstance(shape, Edit) and shape.input_fidelity:
         yield Notice("input_fidelity", "not used: strength says how much is repainted")
-    yield from _unknown(shape)
+    yield from web.unknown([*_unknown_keys(shape)])
 
 
 def _surplus(shape: Options, names: tuple[str, ...]) -> Iterator[Notice]:
@@ -153,14 +151,6 @@ def _ignored_options(shape: Prompted) -> Iterator[Notice]:
         yield Notice("partial_images", "not used without stream")
     if shape.stream and shape.response_format == "url":
         yield Notice("response_format", "not used: events carry b64_json")
-
-
-def _unknown(shape: Options) -> Iterator[Notice]:
-    names = list(_unknown_keys(shape))
-    for name in names[:UNKNOWN_NAMED]:
-        yield Notice(web.clipped(name, web.ECHO_CHARS), "unknown field, ignored")
-    if len(names) > UNKNOWN_NAMED:
-        yield Notice("", f"{len(names) - UNKNOWN_NAMED} more unknown fields, ignored")
 
 
 def _unknown_keys(shape: Options) -> Iterator[str]:

@@ -32,7 +32,6 @@ SIDE = 1024  # px; of an image of which only the other side is given
 UPSCALED = 16_777_216  # px; the most that an enlarged picture has
 INPUTS = InputLimits(min_side=64, min_pixels=65_536, max_pixels=33_177_600)
 EDITOR, DEFAULT = "firered-image-edit", "default"  # the models that Venice takes when none is named
-UNKNOWN_NAMED = 20
 # Which file an answer is when nothing is asked: large pictures would be large PNGs.
 FORMATS: Mapping[str | None, Format] = {None: "png", "1K": "png", "2K": "jpeg", "4K": "jpeg"}
 
@@ -267,11 +266,7 @@ def _not_painted(shape: Upscale) -> Iterator[Notice]:
     for name in NOT_PAINTED:
         if getattr(shape, name) not in (None, False, "false"):
             yield Notice(name, "not used: enlarged by Lanczos, which invents nothing")
-    unknown = fields.unknown_keys(shape)
-    for name in unknown[:UNKNOWN_NAMED]:
-        yield Notice(web.clipped(name, web.ECHO_CHARS), "unknown field, ignored")
-    if len(unknown) > UNKNOWN_NAMED:
-        yield Notice("", f"{len(unknown) - UNKNOWN_NAMED} more unknown fields, ignored")
+    yield from web.unknown(fields.unknown_keys(shape))
 
 
 async def of_cutout(shape: Cutout, uploads: Uploads) -> bytes:
