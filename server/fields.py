@@ -13,6 +13,10 @@ from server.sizes import MAX_SIDE
 METADATA_BYTES = 4096
 METADATA_DEPTH = 32
 MAX_RATIO = 64
+# For descriptions: what may stand for an image. Code tells more exactly.
+BASE64 = r"([A-Za-z0-9+/]{4})+"
+DATA_URL = f"data:image/(png|jpeg|webp);base64,{BASE64}"
+WEB_URL = r"https?://[!-~]+"
 _TERM = r"\s*(0{0,2}[1-9]|0?[1-5][0-9]|0?6[0-4])\s*"  # 1 to 64
 
 

@@ -44,6 +44,12 @@ log = logging.getLogger(__name__)
 MESSAGE_BYTES = 500  # of a public message, as ASCII JSON; the body around it stays under 2 KB
 ECHO_CHARS = 50  # of what a client sent
 HEADER_BYTES = 2048
+# The schema of one server-sent event.
+EVENT: dict[str, Any] = {
+    "type": "object",
+    "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
+    "required": ["data"],
+}
 UNKNOWN_NAMED = 20  # unknown fields that are named one by one
 WARNINGS = "X-Limner-Warnings"
 READ = "limner.body"  # where a scope keeps a body that was read ahead of its dialect

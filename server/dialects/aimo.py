@@ -251,7 +251,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
         "description": "JSON; the file with `output_type: file`; events with `stream: true`, each "
         "`data: <Answer>` or `data: <Error>`, the last one `data: [DONE]`.",
         "content": {
-            "text/event-stream": {"schema": {"type": "string"}},
+            "text/event-stream": {"schema": web.EVENT},
             "image/png": PICTURE,
             "image/jpeg": PICTURE,
             "image/webp": PICTURE,

@@ -5,7 +5,7 @@ Ranges that AIMO documents, and nothing of what the fields do.
 
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from server import fields
 
@@ -14,8 +14,28 @@ from server import fields
 Flag: TypeAlias = bool | None
 
 
+def _either(schema: dict[str, Any]) -> None:
+    """What an image may be, as JSON Schema says it."""
+    inline = f"^({fields.DATA_URL}|{fields.BASE64})$"
+    linked = f"^({fields.WEB_URL}|{fields.DATA_URL})$"
+
+    def one(name: str, pattern: str, other: str) -> dict[str, Any]:
+        text = {"type": "string", "pattern": pattern}
+        return {
+            "type": "object",
+            "properties": {name: text, other: {"type": "null"}},
+            "required": [name],
+        }
+
+    bare = {"type": "string", "pattern": f"^({fields.WEB_URL}|{fields.DATA_URL}|{fields.BASE64})$"}
+    schema.clear()
+    schema["anyOf"] = [one("b64", inline, "url"), one("url", linked, "b64"), bare]
+
+
 class ImageSource(fields.Shape):
     """An image: exactly one of `b64` (a data URL, or bare base64) and `url`."""
+
+    model_config = ConfigDict(json_schema_extra=_either)
 
     b64: str | None = None
     url: str | None = None
@@ -29,8 +49,21 @@ class ImageSource(fields.Shape):
         return {"url" if value[:6].lower().startswith(("http:", "https:")) else "b64": value}
 
 
+# A file is one picture, and no stream.
+TOO_MUCH_FOR_A_FILE: dict[str, Any] = {
+    "properties": {"output_type": {"const": "file"}},
+    "required": ["output_type"],
+    "anyOf": [
+        {"properties": {"n": {"type": "integer", "minimum": 2}}, "required": ["n"]},
+        {"properties": {"stream": {"const": True}}, "required": ["stream"]},
+    ],
+}
+
+
 class Generate(fields.Shape):
     """The body of `POST /image/generate`; null is the same as absent."""
+
+    model_config = ConfigDict(json_schema_extra={"not": TOO_MUCH_FOR_A_FILE})
 
     model: Annotated[str, Field(min_length=1, max_length=200), fields.Clean]
     prompt: fields.Prompt

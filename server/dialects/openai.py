@@ -202,17 +202,12 @@ REFUSED: Responses = {
     status: {"model": Error, "description": text} for status, text in ERRORS.items()
 }
 PAINTED: Responses = {200: {"model": Answer, "description": "The pictures, in base64 or as links."}}
-EVENT = {
-    "type": "object",
-    "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
-    "required": ["data"],
-}
 STREAMED: Responses = {
     200: {
         "model": Answer,
         "description": "JSON; with `stream: true` events named as their `type`, the last one "
         "`data: [DONE]`.",
-        "content": {"text/event-stream": {"schema": EVENT}},
+        "content": {"text/event-stream": {"schema": web.EVENT}},
     }
 }
 

@@ -12,7 +12,7 @@ from server import fields
 from server.sizes import MAX_SIDE, MIN_SIDE
 
 MAX_IMAGES = 16
-URL = r"^(https?://[!-~]+|data:image/(png|jpeg|webp);base64,([A-Za-z0-9+/]{4})+)$"
+URL = f"^({fields.WEB_URL}|{fields.DATA_URL})$"
 SIDE = r"(6[4-9]|[7-9]\d|[1-9]\d\d|[1-7]\d{3}|80\d\d|81[0-8]\d|819[0-2])"  # 64 to 8192
 
 
