@@ -254,6 +254,8 @@ def _unknown(place: Path) -> str:
         return f"{place} is not opened: it is no {WEIGHTS} file"
     if place.is_file():
         return f"{place} is no checkpoint that limner knows; say its family and its base"
+    if place.suffix.lower() == WEIGHTS:
+        return f"{place} is not there"
     index = place / INDEX
     why = "cannot be read as the index of a model" if place.is_dir() else "is not there"
     return f"{index} {why}; limner opens folders in the layout of diffusers, and single files"

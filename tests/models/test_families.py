@@ -4,6 +4,7 @@ import importlib
 import json
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import diffusers
@@ -17,6 +18,8 @@ from models import families, tiles
 from models.canvas import Call
 from models.checkpoint import Checkpoint
 from models.contract import AnyEvent, Cancelled, Failed, Finished, Image, Job, ModelSpec, Step
+from models.demo.drawing import draw
+from models.demo.scenes import single
 from models.studio import Studio
 from models.warmup import warm_up
 from server.traits import traits
@@ -308,7 +311,9 @@ def test_many_tiles_make_about_the_same_picture(
 ) -> None:
     monkeypatch.setattr(tiles, "TILE", 128)
     vae = load(folder_of)
-    pixels = np.asarray(picture(1).resize((512, 512)), np.float32) / 127.5 - 1
+    # A trained one is shown what it was made for: on anything else its norms count for more.
+    seen = picture(1) if load is video_vae else draw(single(Random(1)))
+    pixels = np.asarray(seen.resize((512, 512)), np.float32) / 127.5 - 1
     shown = torch.from_numpy(pixels).permute(2, 0, 1)[None]
     with torch.no_grad():
         z = vae.encode(shown[:, :, None] if load is video_vae else shown).latent_dist.mode()
@@ -316,7 +321,7 @@ def test_many_tiles_make_about_the_same_picture(
     (tiled,) = tiles.run_tiled([Call("tiles", None, tiles.run_tiled, (vae, z))])
     apart = (tiled[0] - whole).abs() * 127.5
     assert tiled[0].shape == whole.shape
-    assert 0 < apart.mean() < 6  # of 255: norms see the tile, not the picture
+    assert 0 < apart.mean() < 3  # of 255
 
 
 @pytest.mark.parametrize("name", list(STOCK))

@@ -266,3 +266,8 @@ def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     path = header(tmp_path / "ink.safetensors", OTHERS["a LoRA"])
     with pytest.raises(ConfigError, match="no checkpoint that limner knows"):
         load(models=[("ink", str(path))])
+
+
+def test_a_file_that_is_not_there_is_named_as_a_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"gone\.safetensors is not there"):
+        load(models=[("x", str(tmp_path / "gone.safetensors"))])
