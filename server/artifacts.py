@@ -47,12 +47,12 @@ class Artifact:
     mime: str
 
     @classmethod
-    def called(cls, id: str) -> "Artifact":  # noqa: A002  it is the word for it
+    def called(cls, name: str) -> "Artifact":
         """The artifact with this id. Raises ValueError."""
-        found = _ID.fullmatch(id)
+        found = _ID.fullmatch(name)
         if not found:
             raise ValueError(f"no id of an artifact: {id!r:.200}")
-        return cls(id, int(found[1], 16), found[2], MIMES[found[3]])
+        return cls(name, int(found[1], 16), found[2], MIMES[found[3]])
 
     @classmethod
     def of(cls, data: bytes, mime: str, born: float) -> "Artifact":
@@ -136,19 +136,19 @@ class Artifacts:
             await self._throw_away(doomed)
             self._coming[artifact.id] = size
 
-    def sign(self, id: str) -> Link:  # noqa: A002
+    def sign(self, name: str) -> Link:
         """A link that leads to an artifact for an hour, or as long as it is kept.
 
         Raises:
             ValueError: that is no id. Expired: it is kept no longer. Unstored: there is no key.
         """
-        now, end = self._clock(), self._end(Artifact.called(id))
+        now, end = self._clock(), self._end(Artifact.called(name))
         if end <= now:
             raise Expired(GONE)
         with _public("sign"):
-            return self._signer.link(id, int(min(now + LINK_SECONDS, end)))
+            return self._signer.link(name, int(min(now + LINK_SECONDS, end)))
 
-    def verify(self, id: str, expires: str, signature: str) -> tuple[Artifact, int]:  # noqa: A002
+    def verify(self, name: str, expires: str, signature: str) -> tuple[Artifact, int]:
         """The artifact that a link may fetch, and for how many seconds more. `expires` and
         `signature` are those of its query.
 
@@ -157,17 +157,17 @@ class Artifacts:
         """
         now = self._clock()
         with _public("verify"):
-            until = self._signer.check(id, expires, signature, now)
-        return Artifact.called(id), int(until - now)
+            until = self._signer.check(name, expires, signature, now)
+        return Artifact.called(name), int(until - now)
 
-    async def open(self, id: str) -> Opened:  # noqa: A002
+    async def open(self, name: str) -> Opened:
         """The bytes of an artifact, piece by piece.
 
         Raises:
             Expired: it is not there any more. Unstored: it cannot be read.
         """
         with _public("open"):
-            book = await self._in_thread(self._shelf.open, id)
+            book = await self._in_thread(self._shelf.open, name)
         return Opened(book.size, self._pieces(book.pieces.__next__))
 
     async def _pieces(self, following: Callable[[], bytes]) -> AsyncGenerator[bytes]:
@@ -181,14 +181,14 @@ class Artifacts:
             while (piece := await self._in_thread(read)) is not None:
                 yield piece
 
-    async def read(self, id: str) -> bytes:  # noqa: A002
+    async def read(self, name: str) -> bytes:
         """All the bytes of an artifact. Raises as `open`."""
-        return b"".join([piece async for piece in (await self.open(id)).pieces])
+        return b"".join([piece async for piece in (await self.open(name)).pieces])
 
-    async def size(self, id: str) -> int:  # noqa: A002
+    async def size(self, name: str) -> int:
         """How many bytes an artifact has. Raises as `open`."""
         with _public("size"):
-            return await self._in_thread(self._shelf.size, id)
+            return await self._in_thread(self._shelf.size, name)
 
     async def behind(self, url: str) -> bytes | None:
         """What a link of ours leads to, on whatever host it is said to be; None if it is none.

@@ -119,14 +119,14 @@ class EventStream:
         self.opened = True
         await self._send({"type": "http.response.start", "status": 200, "headers": head})
 
-    async def event(self, document: Mapping[str, Any], name: str = "", id: str = "") -> None:  # noqa: A002
-        """Send one document, as an event of this name and with this id (each one line, ASCII) if
-        it has one.
+    async def event(self, document: Mapping[str, Any], name: str = "", mark: str = "") -> None:
+        """Send one document, as an event of this name and with this mark as its id (each one line,
+        ASCII) if it has one.
 
         Raises:
             Gone: it is not read in time.
         """
-        head = (f"id: {id}\n" if id else "") + (f"event: {name}\n" if name else "")
+        head = (f"id: {mark}\n" if mark else "") + (f"event: {name}\n" if name else "")
         await self._write((head.encode("ascii") + b"data: ", *inline.parts_of(document), b"\n\n"))
 
     async def close(self) -> None:

@@ -24,7 +24,7 @@ def address(request: Request, public_url: str) -> str:
 
 
 def build(artifacts: Artifacts) -> APIRouter:
-    """`GET` and `HEAD /files/{id}?expires=…&signature=…`.
+    """`GET` and `HEAD /files/{name}?expires=…&signature=…`.
 
     200 with the bytes, or 304; 403 without a valid signature; 410 when the link, or what it led
     to, is no more.
@@ -33,19 +33,19 @@ def build(artifacts: Artifacts) -> APIRouter:
 
     async def file(
         request: Request,
-        id: str,  # noqa: A002
+        name: str,
         expires: str = "",
         signature: str = "",
     ) -> Response:
         """A result, by the link that an answer gave."""
-        artifact, left = artifacts.verify(id, expires, signature)
+        artifact, left = artifacts.verify(name, expires, signature)
         headers = _headers(artifact, left)
         if headers["ETag"] in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=headers)
         if request.method == "HEAD":
-            headers["Content-Length"] = f"{await artifacts.size(id)}"
+            headers["Content-Length"] = f"{await artifacts.size(name)}"
             return Response(headers=headers)
-        opened = await artifacts.open(id)
+        opened = await artifacts.open(name)
         headers["Content-Length"] = f"{opened.size}"
         return FileAnswer(opened.pieces, headers)
 
@@ -57,7 +57,7 @@ def build(artifacts: Artifacts) -> APIRouter:
         410: {"description": "The link has expired, or the result is no longer kept."},
         503: {"description": "Results cannot be read now."},
     }
-    path = PREFIX + "{id}"
+    path = PREFIX + "{name}"
     router.add_api_route(path, file, response_class=Response, responses={**said})
     router.add_api_route(path, file, methods=["HEAD"], include_in_schema=False)
     return router

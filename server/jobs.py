@@ -17,12 +17,12 @@ LAST_SEEN = "Last-Event-ID"
 
 
 def build(news: News, jobs: Jobs) -> APIRouter:
-    """`GET /jobs/{id}/events`: what happened to a job and still does, as an event stream."""
+    """`GET /jobs/{job}/events`: what happened to a job and still does, as an event stream."""
     router = APIRouter(tags=["jobs"])
 
-    async def events(request: Request, id: str) -> Response:  # noqa: A002
+    async def events(request: Request, job: str) -> Response:
         """Events of a job, until it is over. `Last-Event-ID` leaves out what was seen before."""
-        name = id.replace("-", "").lower()
+        name = job.replace("-", "").lower()
         seen = _seen(request)
         tale = news.of(name)
         if tale is None:
@@ -41,7 +41,7 @@ def build(news: News, jobs: Jobs) -> APIRouter:
         410: {"description": "The job is over too long."},
         503: {"description": "Jobs cannot be looked up now."},
     }
-    router.add_api_route("/jobs/{id}/events", events, response_class=Response, responses={**said})
+    router.add_api_route("/jobs/{job}/events", events, response_class=Response, responses={**said})
     return router
 
 

@@ -64,10 +64,10 @@ class News:
         self._running: dict[str, Tale] = {}
         self._over: dict[str, Tale] = {}  # by their ends, the oldest first
 
-    def of(self, id: str) -> Tale | None:  # noqa: A002
+    def of(self, job: str) -> Tale | None:
         """What is known of a job."""
         self._forget()
-        return self._running.get(id) or self._over.get(id)
+        return self._running.get(job) or self._over.get(job)
 
     def admitted(self, order: Order, account: str, at: float) -> None:
         tale = self._running[order.job.id] = Tale()
@@ -83,15 +83,15 @@ class News:
             },
         )
 
-    def progressed(self, id: str, index: int, step: int, steps: int) -> None:  # noqa: A002
+    def progressed(self, job: str, index: int, step: int, steps: int) -> None:
         facts = {"status": "processing", "index": index, "step": step, "steps": steps}
-        self._running[id].tell("progress", facts)
+        self._running[job].tell("progress", facts)
 
-    def painted(self, id: str, index: int, seed: int) -> None:  # noqa: A002
-        self._running[id].tell("painted", {"status": "processing", "index": index, "seed": seed})
+    def painted(self, job: str, index: int, seed: int) -> None:
+        self._running[job].tell("painted", {"status": "processing", "index": index, "seed": seed})
 
-    def ended(self, id: str, end: End) -> None:  # noqa: A002
-        tale = self._over[id] = self._running.pop(id)
+    def ended(self, job: str, end: End) -> None:
+        tale = self._over[job] = self._running.pop(job)
         tale.ended = self._clock()
         facts: dict[str, Any] = {"status": end.state, "painted": end.painted}
         facts |= {"error": end.code} if end.code else {}

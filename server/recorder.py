@@ -42,15 +42,15 @@ class Recorder(Protocol):
         """It was taken on, at this time in unix seconds."""
         ...
 
-    def progressed(self, id: str, index: int, step: int, steps: int) -> None:  # noqa: A002
+    def progressed(self, job: str, index: int, step: int, steps: int) -> None:
         """One of its images went a step on."""
         ...
 
-    def painted(self, id: str, index: int, seed: int) -> None:  # noqa: A002
+    def painted(self, job: str, index: int, seed: int) -> None:
         """One of its images is there."""
         ...
 
-    def ended(self, id: str, end: End) -> None:  # noqa: A002
+    def ended(self, job: str, end: End) -> None:
         """It is over. Nothing follows."""
         ...
 

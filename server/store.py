@@ -41,12 +41,12 @@ FAULTS = (SQLAlchemyError, Unusable, OSError)
 class Jobs(Protocol):
     """What dialects ask of the jobs that there were: the store, or what a test has in its place."""
 
-    def answered(self, id: str, answer: Mapping[str, Any], key: str, fingerprint: str) -> None:  # noqa: A002
+    def answered(self, job: str, answer: Mapping[str, Any], key: str, fingerprint: str) -> None:
         """Keep what is needed to give the answer again; key and fingerprint, if they are not
         empty, so that the same request finds it."""
         ...
 
-    async def get(self, id: str) -> Record | None:  # noqa: A002
+    async def get(self, job: str) -> Record | None:
         """The job of this id. Raises Unstored."""
         ...
 
@@ -94,19 +94,19 @@ class Store:
     def admitted(self, order: Order, account: str, at: float) -> None:
         self._note(recorded(order, account, at, keep_prompt=self._keep_prompts))
 
-    def progressed(self, id: str, index: int, step: int, steps: int) -> None:  # noqa: A002
-        if (known := self._known.get(id)) and known.state == "pending":
+    def progressed(self, job: str, index: int, step: int, steps: int) -> None:
+        if (known := self._known.get(job)) and known.state == "pending":
             self._note(replace(known, state="processing", started=self._clock()))
 
-    def painted(self, id: str, index: int, seed: int) -> None:  # noqa: A002
-        self.progressed(id, index, 0, 0)  # of some models it is the first that is heard
+    def painted(self, job: str, index: int, seed: int) -> None:
+        self.progressed(job, index, 0, 0)  # of some models it is the first that is heard
 
-    def ended(self, id: str, end: End) -> None:  # noqa: A002
-        if known := self._known.get(id):
+    def ended(self, job: str, end: End) -> None:
+        if known := self._known.get(job):
             self._note(known.ended(end))
 
-    def answered(self, id: str, answer: Mapping[str, Any], key: str, fingerprint: str) -> None:  # noqa: A002
-        if known := self._known.get(id):
+    def answered(self, job: str, answer: Mapping[str, Any], key: str, fingerprint: str) -> None:
+        if known := self._known.get(job):
             more = {"request_key": key, "fingerprint": fingerprint} if key else {}
             self._note(replace(known, answer=answer, **more))
 
@@ -123,10 +123,10 @@ class Store:
 
     # -- Jobs -------------------------------------------------------------------------------------
 
-    async def get(self, id: str) -> Record | None:  # noqa: A002
-        if known := self._known.get(id):
+    async def get(self, job: str) -> Record | None:
+        if known := self._known.get(job):
             return known
-        found = await self._read(select(JOBS).where(JOBS.c.id == id))
+        found = await self._read(select(JOBS).where(JOBS.c.id == job))
         return found[0] if found else None
 
     async def latest(self, dialect: str, most: int, skip: int) -> Sequence[Record]:

@@ -147,9 +147,9 @@ def moment(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def hyphened(id: str) -> str:  # noqa: A002
+def hyphened(job: str) -> str:
     """A job's id as a UUID is written."""
-    return str(uuid.UUID(id))
+    return str(uuid.UUID(job))
 
 
 def plain_id(text: str) -> str:
