@@ -183,7 +183,7 @@ def ask(paper: News, store: Store, name: str = ID, **headers: str) -> httpx2.Res
 @pytest.mark.parametrize("name", [ID, HYPHENED, HYPHENED.upper()])
 def test_a_finished_job_is_replayed(paper: News, store: Store, name: str):
     for recorder in (paper, store):
-        tell(recorder, ID, 1.0)  # type: ignore[arg-type]
+        tell(recorder, ID, 1.0)
     answer = ask(paper, store, name)
     assert answer.headers["content-type"].startswith("text/event-stream")
     assert answer.headers["cache-control"] == "no-store"
@@ -197,7 +197,7 @@ def test_a_finished_job_is_replayed(paper: News, store: Store, name: str):
 
 
 def test_what_was_seen_is_left_out(paper: News, store: Store):
-    tell(paper, ID, 1.0)  # type: ignore[arg-type]
+    tell(paper, ID, 1.0)
     later = ask(paper, store, **{"Last-Event-ID": "2"})
     assert later.text.startswith("id: 3\n")
     for seen in ("3", "99"):
@@ -207,7 +207,7 @@ def test_what_was_seen_is_left_out(paper: News, store: Store):
 
 @pytest.mark.parametrize("seen", ["x", "-1", "1.5", "9" * 30])
 def test_last_event_ids_that_are_none(paper: News, store: Store, seen: str):
-    tell(paper, ID, 1.0)  # type: ignore[arg-type]
+    tell(paper, ID, 1.0)
     answer = ask(paper, store, **{"Last-Event-ID": seen})
     assert answer.status_code == 400
     assert "Last-Event-ID" in answer.json()["error"]["message"]

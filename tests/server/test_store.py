@@ -47,11 +47,11 @@ def order(name: str, dialect: str = "aimo") -> Order:
 
 def end(at: float = 3.0, state: str = "completed", code: str = "") -> End:
     seconds = {"queue": 0.1, "paint": 0.2, "total": 0.3}
-    return End(state=state, code=code, at=at, painted=2, seconds=seconds)  # type: ignore[arg-type]
+    return End(state=state, code=code, at=at, painted=2, seconds=seconds)
 
 
 def kept(file: Path, **how: object) -> Store:
-    return Store(Database(file), **({"days": 30, "keep_prompts": False} | how))  # type: ignore[arg-type]
+    return Store(Database(file), **({"days": 30, "keep_prompts": False} | how))
 
 
 def rows(file: Path, what: str = "id, state, outcome", tail: str = "ORDER BY id") -> list[tuple]:
@@ -410,7 +410,7 @@ def test_a_full_disk_is_got_over(
 def test_a_bug_in_writing_is_told(file: Path, caplog: pytest.LogCaptureFixture):
     async def run() -> None:
         store = kept(file)
-        store._known["x"] = None  # type: ignore[assignment]
+        store._known["x"] = None
         store._unwritten["x"] = None
         async with store.running():
             await until(lambda: store.trouble)

@@ -99,7 +99,7 @@ class Exhibition:
 
     def __init__(self) -> None:
         self.front = replace(
-            front(None),  # type: ignore[arg-type]
+            front(None),
             catalog=Catalog.of(CONFIG),
             limits=LIMITS,
         )
