@@ -48,7 +48,7 @@ class Notebook:
 def told(*, error: BaseException | None = None, painted: int = 0, missed: int = 0) -> End:
     notebook = Notebook()
     telling = Telling([notebook], order(ID), "local")
-    with suppress(Exception, asyncio.CancelledError, GeneratorExit), telling:
+    with suppress(*([type(error)] if error else [])), telling:
         for index in range(painted):
             telling.painted(index)
         if painted or missed:
