@@ -21,6 +21,7 @@ from server.artifacts import LINK_SECONDS, Artifact, Artifacts
 from server.errors import Expired, Forbidden, Unstored
 from server.links import kept_key
 from server.shelf import Shelf, ShelfFault
+from tests.server.waiting import until
 
 HOUR = 3600
 DAY = 24 * HOUR
@@ -248,9 +249,7 @@ def test_the_sweeper_sweeps_at_once_and_goes_on(shelf: Shelf, monkeypatch: pytes
 
 
 async def vanished(shelf: Shelf, artifact: Artifact) -> None:
-    async with asyncio.timeout(5):
-        while artifact.id in await asyncio.to_thread(shelf.sizes):  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+    await until(lambda: artifact.id not in shelf.sizes())
 
 
 def test_the_oldest_go_when_there_is_no_room(shelf: Shelf):
@@ -322,9 +321,7 @@ def test_a_folder_that_cannot_be_is_said_at_the_start_and_at_each_put(
         shelf = Shelf((tmp_path / "file" / "artifacts").as_uri())
         artifacts = store(shelf, Clock())
         sweeping = asyncio.create_task(artifacts.run())
-        async with asyncio.timeout(5):
-            while "cannot be kept" not in caplog.text:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+        await until(lambda: "cannot be kept" in caplog.text)
         assert not sweeping.done()
         sweeping.cancel()
         with pytest.raises(Unstored):
@@ -392,9 +389,7 @@ def test_a_bucket_that_is_not_there(
                 artifacts._shelf.put("a", PNG, "image/png")
             caplog.clear()
             sweeping = asyncio.create_task(artifacts.run())
-            async with asyncio.timeout(20):
-                while "artifacts: sweep" not in caplog.text:  # noqa: ASYNC110
-                    await asyncio.sleep(0.01)
+            await until(lambda: "artifacts: sweep" in caplog.text, seconds=20)
             await asyncio.sleep(0.01)
             assert not sweeping.done()  # it waits for better times
             sweeping.cancel()

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +27,7 @@ from server.recorder import End
 from server.schema import METADATA
 from server.sizes import Size
 from server.store import INTERRUPTED, Store
+from tests.server.waiting import until
 
 ROOT = Path(__file__).parents[2]
 
@@ -59,12 +60,6 @@ def rows(file: Path, what: str = "id, state, outcome", tail: str = "ORDER BY id"
         found = connection.execute(f"SELECT {what} FROM jobs {tail}").fetchall()
     connection.close()
     return found
-
-
-async def until(true: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
-        while not true():  # noqa: ASYNC110  it may be anything
-            await asyncio.sleep(0.01)
 
 
 @asynccontextmanager

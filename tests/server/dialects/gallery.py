@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -138,13 +138,6 @@ class Exhibition:
         found = asyncio.run(self.front.artifacts.behind(url))
         assert found is not None
         return found
-
-
-async def until(true: Callable[[], object]) -> None:
-    """Let others work until it is so."""
-    async with asyncio.timeout(5):
-        while not true():  # noqa: ASYNC110  it may be anything
-            await asyncio.sleep(0.01)
 
 
 def told(answer: httpx2.Response, status: int, code: str) -> dict[str, str]:

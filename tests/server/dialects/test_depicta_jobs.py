@@ -17,8 +17,8 @@ from tests.server.dialects.gallery import (
     PROMPT,
     Exhibition,
     told,
-    until,
 )
+from tests.server.waiting import until
 
 JPEG, WEBP = b"\xff\xd8\xff\xe0jpeg", b"RIFF0000WEBP"
 
