@@ -25,8 +25,8 @@ from models.contract import AnyEvent, Finished, Image, Job
 from models.families import loader
 from models.studio import Studio
 from models.warmup import warm_up
-from server.config import load
-from server.stock import model_spec
+from server.settings.config import load
+from server.settings.stock import model_spec
 
 PROMPT = "a red circle on a blue background"
 GENERATE = "/api/v1/image/generate"

@@ -24,8 +24,8 @@ from models.checkpoint import Checkpoint
 from models.contract import Job
 from models.families import loader
 from models.preview import Preview
-from server.config import load
-from server.stock import model_spec
+from server.settings.config import load
+from server.settings.stock import model_spec
 
 EVERY = 4  # steps between the previews of a picture
 BAR = 0.03  # of a step; what a preview may cost

@@ -14,32 +14,32 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from models import launch
-from server import files, gate, jobs, ops, web
-from server.artifacts import Artifacts
-from server.backlog import Backlog
-from server.catalog import Catalog
-from server.chooser import API_KEYS, API_PATHS, V1_PATHS, Chooser
-from server.config import Config
-from server.database import Database, file_of
 from server.dialects import aimo, depicta, openai, venice
-from server.dispatch import Dispatch
-from server.engine import LocalEngine
-from server.errands import Errands
-from server.fetch import Fetcher, FetchLimits
-from server.front import Front
-from server.gate import Guard, Journal
-from server.links import kept_key
-from server.news import News
-from server.ops import Readiness
-from server.pictures import DecodeLimits, Decoders
-from server.reach import Reach
-from server.service import Service
-from server.shelf import Shelf
-from server.status import Status, status
-from server.stock import missing, worker_spec
-from server.store import Store
-from server.tables import LimitsTable, ServerTable
-from server.uploads import Uploads
+from server.edge import files, gate, jobs, ops, web
+from server.edge.chooser import API_KEYS, API_PATHS, V1_PATHS, Chooser
+from server.edge.front import Front
+from server.edge.gate import Guard, Journal
+from server.edge.ops import Readiness
+from server.history.database import Database, file_of
+from server.history.news import News
+from server.history.store import Store
+from server.images.pictures import DecodeLimits, Decoders
+from server.inputs.fetch import Fetcher, FetchLimits
+from server.inputs.reach import Reach
+from server.inputs.uploads import Uploads
+from server.results.artifacts import Artifacts
+from server.results.links import kept_key
+from server.results.shelf import Shelf
+from server.settings.config import Config
+from server.settings.stock import missing, worker_spec
+from server.settings.tables import LimitsTable, ServerTable
+from server.work.backlog import Backlog
+from server.work.catalog import Catalog
+from server.work.dispatch import Dispatch
+from server.work.engine import LocalEngine
+from server.work.errands import Errands
+from server.work.service import Service
+from server.work.status import Status, status
 
 KEY_FILE, DATABASE_FILE = "signing.key", "limner.db"  # in the data folder
 BASES = {"aimo": "/api/v1", "venice": "/api/v1", "depicta": "/v1", "openai": "/v1"}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from server.snapshots import Repository
+    from server.library.snapshots import Repository
 
 app = typer.Typer(
     help="A local image inference server.", no_args_is_help=True, add_completion=False
@@ -46,7 +46,7 @@ def serve(
     ] = False,
 ) -> None:
     """Serve the HTTP APIs until interrupted."""
-    from server.commands import serve as run
+    from server.commands.serving import serve as run
 
     named = [_named(each) for each in model or ()]
     flags = {"host": host, "port": port, "insecure_open": insecure_open or None}
@@ -71,8 +71,8 @@ def paint(
     device: Device = None,
 ) -> None:
     """Paint one picture without a server."""
-    from server.commands import Sitting
-    from server.commands import paint as run
+    from server.commands.serving import Sitting
+    from server.commands.serving import paint as run
 
     sitting = Sitting(out, model, prompt, negative, seed, steps, guidance, size, image, mask)
     run(config, {"worker": {"device": device}}, sitting)
@@ -81,7 +81,7 @@ def paint(
 @app.command()
 def models(config: ConfigFile = None) -> None:
     """List the configured models."""
-    from server.commands import models as run
+    from server.commands.serving import models as run
 
     run(config)
 
@@ -101,7 +101,7 @@ def pull(
     config: ConfigFile = None,
 ) -> None:
     """Fetch a model's weights into the Hugging Face cache, and check them."""
-    from server.pulling import pull as run
+    from server.commands.pulling import pull as run
 
     text = f"{repository}@{revision}" if revision else repository
     run(_repository(text), file, config, bare=bare, dry=dry_run, sure=yes)
@@ -118,7 +118,7 @@ def verify(
     config: ConfigFile = None,
 ) -> None:
     """Compare weights with what they were when they were fetched or first verified."""
-    from server.keeping import verify as run
+    from server.commands.keeping import verify as run
 
     run(models or (), renew, config)
 
@@ -126,7 +126,7 @@ def verify(
 @app.command()
 def ls(as_json: Json = False, config: ConfigFile = None) -> None:
     """List the checkpoints on this machine."""
-    from server.keeping import ls as run
+    from server.commands.keeping import ls as run
 
     run(config, as_json)
 
@@ -140,7 +140,7 @@ def rm(
     config: ConfigFile = None,
 ) -> None:
     """Remove a repository, or one revision of it, from the Hugging Face cache."""
-    from server.keeping import rm as run
+    from server.commands.keeping import rm as run
 
     run(_repository(repository), "@" not in repository, yes, config)
 
@@ -152,7 +152,7 @@ def ps(
     config: ConfigFile = None,
 ) -> None:
     """Tell what a running server has in memory."""
-    from server.asking import ps as run
+    from server.commands.asking import ps as run
 
     run(config, url, as_json)
 
@@ -160,7 +160,7 @@ def ps(
 @config_app.command("check")
 def check(file: Path) -> None:
     """Say what is wrong with a configuration file, or that nothing is."""
-    from server.commands import check as run
+    from server.commands.serving import check as run
 
     run(file)
 
@@ -191,7 +191,7 @@ def _bench(script: str) -> ModuleType:
 
 def _repository(text: str) -> "Repository":
     """What ORG/NAME[@REVISION] names."""
-    from server.snapshots import Repository
+    from server.library.snapshots import Repository
 
     try:
         return Repository.parse(text)

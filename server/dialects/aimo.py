@@ -10,15 +10,16 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from server import fields, inline, web
-from server.delivery import Conversation, EventStream, JsonAnswer, left, unless_gone
 from server.dialects.aimo_shapes import Answer, Edit, Error, Generate, ImageSource
+from server.edge import fields, web
+from server.edge.delivery import Conversation, EventStream, JsonAnswer, left, unless_gone
+from server.edge.front import Front
 from server.errors import BadRequest, Refusal
-from server.front import Front
-from server.intake import Draft, Notice
-from server.pictures import Picture
-from server.service import Admitted, Missed, Painted, Painter, Progress, Result, outcome
-from server.uploads import Uploads
+from server.images import inline
+from server.images.pictures import Picture
+from server.inputs.uploads import Uploads
+from server.work.intake import Draft, Notice
+from server.work.service import Admitted, Missed, Painted, Painter, Progress, Result, outcome
 
 # What comes later, and what happens until then.
 NOT_YET = {

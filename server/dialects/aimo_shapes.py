@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from server import fields
+from server.edge import fields
 
 # -- The wire: what comes in ----------------------------------------------------------------------
 

@@ -11,9 +11,6 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from server import forms, web
-from server.artifacts import Artifact
-from server.delivery import left, unless_gone
 from server.dialects import depicta_pages as pages
 from server.dialects.depicta_answers import (
     JOB_ID,
@@ -30,12 +27,15 @@ from server.dialects.depicta_drafts import Asked, Operation, chosen, read, to_dr
 from server.dialects.depicta_painting import Painting
 from server.dialects.depicta_replays import Flight, Flights, Once, answered, once
 from server.dialects.depicta_shapes import Combine, Document, Edit, Generate
+from server.edge import forms, web
+from server.edge.delivery import left, unless_gone
+from server.edge.front import Front
 from server.errors import BadRequest, Expired, NotFound, Refusal
-from server.front import Front
-from server.intake import Draft
-from server.listing import NOTHING
-from server.records import Record
-from server.uploads import Uploads
+from server.history.records import Record
+from server.inputs.uploads import Uploads
+from server.results.artifacts import Artifact
+from server.work.intake import Draft
+from server.work.listing import NOTHING
 
 T = TypeVar("T")
 

@@ -14,9 +14,10 @@ from typing import Any, TypeAlias
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from server import web
-from server.artifacts import Artifact
 from server.dialects.depicta_shapes import Document
+from server.edge import web
+from server.edge.front import Url
+from server.edge.gate import request_id
 from server.errors import (
     BadRequest,
     Expired,
@@ -27,11 +28,10 @@ from server.errors import (
     Unprocessable,
     WorkerDied,
 )
-from server.front import Url
-from server.gate import request_id
-from server.intake import Notice
-from server.listing import NOTHING
-from server.records import Record
+from server.history.records import Record
+from server.results.artifacts import Artifact
+from server.work.intake import Notice
+from server.work.listing import NOTHING
 
 JOB_ID = "X-Depicta-Job-Id"
 INVALID = "The request contains invalid or missing fields."

@@ -11,15 +11,15 @@ from typing import Any, Literal, TypeAlias, cast
 import msgspec
 from starlette.requests import Request
 
-from server import fields, forms, web
-from server.catalog import Catalog, Offering
 from server.dialects.depicta_shapes import COMBINED, Combine, Edit, Generate
+from server.edge import fields, forms, web
+from server.edge.front import Front
 from server.errors import BadRequest
-from server.front import Front
-from server.intake import Draft, Notice
-from server.listing import edits
+from server.inputs.uploads import Uploads
 from server.sizes import STEP, TIERS, Size, size_of_area
-from server.uploads import Uploads
+from server.work.catalog import Catalog, Offering
+from server.work.intake import Draft, Notice
+from server.work.listing import edits
 
 Operation: TypeAlias = Literal["generate", "edit", "combine"]
 Source: TypeAlias = tuple[str, str | bytes]  # the field's name; a URL, or the file

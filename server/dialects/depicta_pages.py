@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from server import web
 from server.dialects.depicta_drafts import Operation
 from server.dialects.depicta_shapes import (
     COMBINED,
@@ -15,6 +14,7 @@ from server.dialects.depicta_shapes import (
     Profile,
     Uploaded,
 )
+from server.edge import web
 
 Responses: TypeAlias = dict[int | str, dict[str, Any]]
 

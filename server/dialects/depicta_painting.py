@@ -8,11 +8,11 @@ import asyncio
 from server.dialects.depicta_answers import Kept
 from server.dialects.depicta_drafts import Asked
 from server.dialects.depicta_replays import Once
+from server.edge.front import Front
 from server.errors import InternalError
-from server.front import Front
-from server.intake import Draft
-from server.pictures import Picture
-from server.service import Admitted, Painted, Result
+from server.images.pictures import Picture
+from server.work.intake import Draft
+from server.work.service import Admitted, Painted, Result
 
 
 class Painting:

@@ -14,8 +14,8 @@ from typing import Any
 from starlette.requests import Request
 
 from server.errors import BadRequest, InFlight
-from server.records import Record
-from server.store import Jobs
+from server.history.records import Record
+from server.history.store import Jobs
 
 HEADER = "Idempotency-Key"
 _KEY = re.compile(r"[!-~]{1,255}")

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, Field
 
-from server import fields
+from server.edge import fields
 
 REFERENCES = 5
 COMBINED = (2, 5)

@@ -11,9 +11,6 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from server import forms, inline, web
-from server.catalog import Catalog
-from server.delivery import Conversation, EventStream, JsonAnswer, left, unless_gone
 from server.dialects import openai_answers as answers
 from server.dialects.openai_drafts import STYLES, as_links, model_of, to_draft
 from server.dialects.openai_shapes import (
@@ -30,13 +27,17 @@ from server.dialects.openai_shapes import (
     Rows,
     Variation,
 )
+from server.edge import forms, web
+from server.edge.delivery import Conversation, EventStream, JsonAnswer, left, unless_gone
+from server.edge.forms import Form
+from server.edge.front import Front
 from server.errors import BadRequest, UnsupportedMedia
-from server.forms import Form
-from server.front import Front
-from server.intake import Draft
-from server.listing import row
-from server.service import Admitted, Result, outcome
-from server.uploads import Uploads
+from server.images import inline
+from server.inputs.uploads import Uploads
+from server.work.catalog import Catalog
+from server.work.intake import Draft
+from server.work.listing import row
+from server.work.service import Admitted, Result, outcome
 
 ShapeT = TypeVar("ShapeT", bound=Options)
 Responses: TypeAlias = dict[int | str, dict[str, Any]]

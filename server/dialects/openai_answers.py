@@ -9,11 +9,13 @@ from typing import Any, TypeAlias
 
 from starlette.responses import Response
 
-from server import errors, inline, web
+from server import errors
+from server.edge import web
 from server.errors import Refusal
-from server.intake import Draft, Notice
-from server.pictures import Picture
-from server.service import Admitted, Missed, Painted, Progress, Result, Update
+from server.images import inline
+from server.images.pictures import Picture
+from server.work.intake import Draft, Notice
+from server.work.service import Admitted, Missed, Painted, Progress, Result, Update
 
 Document: TypeAlias = dict[str, Any]
 

@@ -5,12 +5,12 @@ Knows nothing of answers, of HTTP or of how images came.
 
 from collections.abc import Iterator, Mapping
 
-from server import fields, web
-from server.catalog import Catalog, Quality
 from server.dialects.openai_shapes import Edit, EditJson, Generate, Options, Prompted, Variation
+from server.edge import fields, web
 from server.errors import BadRequest
-from server.intake import Draft, Notice
 from server.sizes import Size
+from server.work.catalog import Catalog, Quality
+from server.work.intake import Draft, Notice
 
 # The words of all generations of OpenAI's models; None is the model's own default.
 QUALITIES: Mapping[str, Quality | None] = {

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeAlias, cast
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 
-from server import fields
+from server.edge import fields
 from server.sizes import MAX_SIDE, MIN_SIDE
 
 MAX_IMAGES = 16

@@ -14,17 +14,18 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
-from server import forms, inline, web
-from server.delivery import JsonAnswer, left, unless_gone
 from server.dialects import venice_drafts as drafts
 from server.dialects import venice_shapes as shapes
 from server.dialects.venice_errors import PLAIN, Said, render
 from server.dialects.venice_openapi import ERRORS, Responses, answers, refusals, takes
+from server.edge import forms, web
+from server.edge.delivery import JsonAnswer, left, unless_gone
+from server.edge.front import Front
 from server.errors import BadRequest, Refusal, Unavailable
-from server.front import Front
-from server.intake import Draft, Notice
-from server.listing import mapping, traits
-from server.service import Result, outcome
+from server.images import inline
+from server.work.intake import Draft, Notice
+from server.work.listing import mapping, traits
+from server.work.service import Result, outcome
 
 Document: TypeAlias = dict[str, Any]
 Answer: TypeAlias = Callable[[Request], Awaitable[Response]]

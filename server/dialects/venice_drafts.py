@@ -9,8 +9,6 @@ from typing import Literal, TypeAlias
 
 from pydantic import BaseModel
 
-from server import fields, web
-from server.catalog import Catalog, Quality
 from server.dialects.venice_shapes import (
     Cutout,
     Edit,
@@ -19,12 +17,14 @@ from server.dialects.venice_shapes import (
     MultiEdit,
     Upscale,
 )
-from server.enlargement import Wish
+from server.edge import fields, web
+from server.edge.front import Front
 from server.errors import BadRequest, UnknownModel
-from server.front import Front
-from server.intake import Draft, Format, Notice
+from server.inputs.uploads import Uploads
 from server.sizes import MIN_SIDE, TIERS, InputLimits, Size
-from server.uploads import Uploads
+from server.work.catalog import Catalog, Quality
+from server.work.enlargement import Wish
+from server.work.intake import Draft, Format, Notice
 
 SEEDS_BELOW = 10**9  # the largest seed that may be asked for is 999999999
 MOST_VARIANTS = 4

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, cast
 
 from starlette.responses import Response
 
-from server import web
+from server.edge import web
 from server.errors import (
     BadImage,
     BadRequest,

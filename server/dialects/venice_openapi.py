@@ -7,8 +7,8 @@ from typing import Any, TypeAlias, cast
 
 from pydantic import BaseModel
 
-from server import web
 from server.dialects.venice_shapes import DetailedError, PayloadTooLarge, StandardError
+from server.edge import web
 
 Document: TypeAlias = dict[str, Any]
 Responses: TypeAlias = dict[int | str, Document]

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema
 
-from server import fields
-from server.fields import Clean, Integral
+from server.edge import fields
+from server.edge.fields import Clean, Integral
 
 # -- The wire: what comes in ----------------------------------------------------------------------
 

@@ -4,9 +4,9 @@ import asyncio
 import time
 from pathlib import Path
 
-from server.artifacts import Artifacts
-from server.links import kept_key
-from server.shelf import Shelf
+from server.results.artifacts import Artifacts
+from server.results.links import kept_key
+from server.results.shelf import Shelf
 
 DATA = bytes(range(256)) * 8000  # 2 MB
 

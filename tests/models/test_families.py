@@ -22,7 +22,7 @@ from models.demo.drawing import draw
 from models.demo.scenes import single
 from models.studio import Studio
 from models.warmup import warm_up
-from server.traits import traits
+from server.library.traits import traits
 from tests.models.sitter import Run, Sitter, close
 from tests.models.stock import (
     CASES,

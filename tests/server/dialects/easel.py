@@ -13,22 +13,22 @@ import httpx2
 
 from models.contract import Image, Job
 from server import errors
-from server.artifacts import Artifacts
-from server.catalog import Catalog
-from server.database import Database
-from server.decode_child import Opened
 from server.dialects import aimo
-from server.errands import Errands
+from server.edge.front import Front
 from server.errors import BadImage, UnknownModel
-from server.front import Front
-from server.intake import Draft, Notice, Order
-from server.pictures import Picture
-from server.service import Admitted, Missed, Painted, Painter, Progress, Result, Update
-from server.shelf import Shelf
+from server.history.database import Database
+from server.history.store import Store
+from server.images.decode_child import Opened
+from server.images.pictures import Picture
+from server.inputs.uploads import Uploads
+from server.results.artifacts import Artifacts
+from server.results.shelf import Shelf
+from server.settings.tables import Config, LimitsTable
 from server.sizes import Size
-from server.store import Store
-from server.tables import Config, LimitsTable
-from server.uploads import Uploads
+from server.work.catalog import Catalog
+from server.work.errands import Errands
+from server.work.intake import Draft, Notice, Order
+from server.work.service import Admitted, Missed, Painted, Painter, Progress, Result, Update
 
 CONFIG = Config.model_validate({"model": [{"id": "sketch", "family": "toy", "native": ["64x64"]}]})
 LIMITS = LimitsTable(body_bytes=200_000, image_bytes=60_000)

@@ -10,17 +10,17 @@ from typing import Any
 import httpx2
 
 from models.contract import Job
-from server.catalog import Catalog
 from server.dialects import depicta
+from server.edge.gate import Journal
 from server.errors import OutOfMemory
-from server.gate import Journal
-from server.intake import Draft, Order
-from server.pictures import Picture
-from server.recorder import Telling
-from server.service import Admitted, Missed, Painted, Progress, Result, Update
+from server.history.store import Store
+from server.images.pictures import Picture
+from server.settings.tables import Config, LimitsTable
 from server.sizes import Size
-from server.store import Store
-from server.tables import Config, LimitsTable
+from server.work.catalog import Catalog
+from server.work.intake import Draft, Order
+from server.work.recorder import Telling
+from server.work.service import Admitted, Missed, Painted, Progress, Result, Update
 from tests.server.dialects.easel import RESOLVED, URL, Easel, front
 
 CONFIG = Config.model_validate(

@@ -7,12 +7,12 @@ from typing import Any
 
 import httpx2
 
-from server.catalog import Catalog
 from server.dialects import openai
 from server.errors import BadRequest
-from server.intake import Draft
-from server.tables import Config
-from server.uploads import Uploads
+from server.inputs.uploads import Uploads
+from server.settings.tables import Config
+from server.work.catalog import Catalog
+from server.work.intake import Draft
 from tests.server.dialects import easel
 from tests.server.dialects.easel import LIMITS, PNG, STAND, URL
 

@@ -13,8 +13,8 @@ from PIL import Image
 
 from models.contract import Job
 from server.dialects import aimo, depicta, openai, venice
-from server.intake import Draft, resolve
 from server.sizes import Size
+from server.work.intake import Draft, resolve
 from tests.server.dialects.easel import LIMITS, Easel, front
 
 DIALECTS: dict[str, ModuleType] = {

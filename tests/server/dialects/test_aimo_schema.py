@@ -10,12 +10,12 @@ from hypothesis import HealthCheck, settings
 from openapi_spec_validator import validate
 from schemathesis.checks import load_all_checks
 
-from server import fields
 from server.dialects import aimo
+from server.edge import fields
 from server.errors import FetchFailed
-from server.intake import Draft
-from server.service import Update
-from server.uploads import Uploads
+from server.inputs.uploads import Uploads
+from server.work.intake import Draft
+from server.work.service import Update
 from tests.server.dialects.easel import LIMITS, PNG, STAND, Easel, front, send
 
 

@@ -14,13 +14,13 @@ import httpx2
 import pytest
 import uvicorn
 
-from server import delivery
 from server.dialects import aimo
-from server.gate import Guard, Journal
-from server.intake import Draft
-from server.pictures import Picture
-from server.service import Admitted, Painted, Progress, Result, Update
-from server.tables import LimitsTable
+from server.edge import delivery
+from server.edge.gate import Guard, Journal
+from server.images.pictures import Picture
+from server.settings.tables import LimitsTable
+from server.work.intake import Draft
+from server.work.service import Admitted, Painted, Progress, Result, Update
 from tests.server.dialects.easel import ASK, Easel, front, result_of
 
 LIMITS = LimitsTable(body_bytes=100_000, image_bytes=60_000)

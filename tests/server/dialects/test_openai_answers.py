@@ -11,9 +11,9 @@ from msgspec.structs import replace as replace_struct
 from server import errors
 from server.dialects import openai_answers, openai_shapes
 from server.errors import Overloaded, Refusal
-from server.intake import Draft
-from server.pictures import Picture
-from server.service import Painted, Progress
+from server.images.pictures import Picture
+from server.work.intake import Draft
+from server.work.service import Painted, Progress
 from tests.server.dialects.easel import result_of
 from tests.server.dialects.openai_easel import (
     APP,

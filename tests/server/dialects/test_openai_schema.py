@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, settings
 from openapi_spec_validator import validate
 from schemathesis.checks import CHECKS, load_all_checks
 
-from server.intake import Draft
-from server.service import Update
+from server.work.intake import Draft
+from server.work.service import Update
 from tests.server.dialects.easel import STAND
 from tests.server.dialects.openai_easel import APP, Easel, send
 

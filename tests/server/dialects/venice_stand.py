@@ -7,14 +7,14 @@ from typing import Any
 
 import httpx2
 
-from server.catalog import Catalog
 from server.dialects import venice
-from server.enlargement import Enlarged, Wish
 from server.errors import BadImage
-from server.intake import Draft, Notice
-from server.pictures import Picture
+from server.images.pictures import Picture
+from server.settings.tables import Config
 from server.sizes import Size
-from server.tables import Config
+from server.work.catalog import Catalog
+from server.work.enlargement import Enlarged, Wish
+from server.work.intake import Draft, Notice
 from tests.server.dialects import easel
 from tests.server.dialects.easel import B64, PNG
 

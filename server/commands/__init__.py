@@ -1,0 +1,1 @@
+"""What the `limner` command does; what of it speaks to a terminal is in `terminal`."""

@@ -1,0 +1,1 @@
+"""Pixels and the bytes they travel in. Nothing in here knows of requests."""

@@ -1,0 +1,1 @@
+"""Images that clients send or point at, up to their encoded bytes."""

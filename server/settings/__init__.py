@@ -1,0 +1,1 @@
+"""What whoever runs the server wrote: read once, checked, and held against the files it names."""
