@@ -19,6 +19,7 @@ import torch
 from models.vision import LIBRARY as LIBRARY
 from bench import machine
 from models import checkpoint, families
+from models.canvas import Easel
 from models.contract import AnyEvent, Dtype, Failed, Image, Job, ModelSpec
 from models.studio import Studio
 from tests.models import tiny
@@ -122,20 +123,20 @@ def kept() -> Iterator[dict[str, torch.Tensor]]:
     """Catches what is decoded, by the id of its job."""
     pictures: dict[str, torch.Tensor] = {}
     last: list[torch.Tensor] = []  # only one canvas runs at any time
-    paint, finish = checkpoint.Checkpoint.paint, checkpoint.finished
+    paint, finish = checkpoint.Checkpoint.paint, checkpoint.delivered
 
     def painting(self: checkpoint.Checkpoint, job: Job, *rest: Any) -> Image:
         image = paint(self, job, *rest)
         pictures[job.id] = last.pop()
         return image
 
-    def finishing(picture: torch.Tensor, base: Image | None) -> Image:
+    def finishing(picture: torch.Tensor, base: Image | None, easel: Easel) -> Image:
         last.append(picture.float().clone())
-        return finish(picture, base)
+        return finish(picture, base, easel)
 
     with (
         patch.object(checkpoint.Checkpoint, "paint", painting),
-        patch.object(checkpoint, "finished", finishing),
+        patch.object(checkpoint, "delivered", finishing),
     ):
         yield pictures
 

@@ -19,7 +19,7 @@ from bench.sitting import MODEL, Memory, Sitting, Spoiled, counted, cut_short
 from bench.stopwatch import Stopwatch, Turns, watched
 from models.checkpoint import Checkpoint, Images
 from models.contract import Job
-from models.pixels import from_tensor
+from models.pixels import Arrival
 from models.preview import encoded
 
 PROMPT = "a red circle on a blue background"
@@ -127,7 +127,7 @@ def in_turns(model: Checkpoint, job: Job) -> tuple[float, float, np.ndarray, np.
     model.settle()
     took = time.perf_counter() - began
     ours = Sitting(model, settled=False).finish([job])
-    stock = np.frombuffer(from_tensor(picture).pixels, np.uint8).astype(np.int16)
+    stock = np.frombuffer(Arrival(picture).image().pixels, np.uint8).astype(np.int16)
     return ours.seconds, took, ours.pixels(job), stock
 
 

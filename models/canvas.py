@@ -45,13 +45,15 @@ class Call:
 
     Calls with equal keys may share a forward; `None` shares with nobody. `run` takes such calls and
     returns one result for each. `kind` tells denoising from decoding and the like: how many pay at
-    once is another matter for each.
+    once is another matter for each. One that has `ready` is no work, but waits for the device until
+    that is true; others go first.
     """
 
     kind: str
     key: Hashable
     run: "Callable[[Sequence[Call]], Sequence[Any]]"
     arguments: Any
+    ready: "Callable[[], bool] | None" = None
 
 
 class Easel(Protocol):

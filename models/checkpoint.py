@@ -15,10 +15,12 @@ from models import audit, device, offload, preview
 from models.canvas import BadJob, Easel, Unloadable
 from models.contract import Image, Job, ModelSpec, Task
 from models.lora import Dress, Loras
-from models.pixels import finished, to_pillow
+from models.merge import Way, plainly
+from models.pixels import delivered, to_pillow
 from models.preview import Preview
 from models.recall import Recall
 from models.shell import shell
+from models.tuning import tuned
 from models.watch import Watch, watched
 
 Pipelines: TypeAlias = Mapping[Task, Any]  # the pipeline class that paints a task
@@ -119,6 +121,7 @@ class Family:
         with device.named_faults():
             self.prepare(pipe)
             offload.place(pipe, spec.offload, target)
+            way = tuned(pipe, spec, target)
             shown = preview.of(pipe.vae, Path(spec.preview) if spec.preview else None)
         return Checkpoint(
             pipe,
@@ -128,6 +131,7 @@ class Family:
             self.reading(pipe),
             spec.scheduler,
             Loras.of(pipe, spec.loras),
+            way,
         )
 
 
@@ -142,6 +146,7 @@ class Checkpoint:
     reading: Reading
     scheduler: str  # one of the family's; empty: the checkpoint's own
     loras: Loras
+    way: Way = plainly  # how its forwards are run
     recall: Recall = field(default_factory=Recall)
 
     @property
@@ -161,7 +166,7 @@ class Checkpoint:
 
         Raises:
             BadJob: these weights cannot do the task, or its images are missing.
-            NotFinite: see `pixels.finished`.
+            NotFinite: see `pixels.delivered`.
         """
         kind = self._kind(job, inputs, mask)
         images = Images([to_pillow(image) for image in inputs], mask and to_pillow(mask))
@@ -172,6 +177,7 @@ class Checkpoint:
             *(self.pipe, kind, watch.ask, easel.note),
             scheduler=self._scheduler(job),
             dress=dress,
+            way=self.way,
         )
         self.recall.attach(own, dress and dress.wanted)
         if dress is not None:
@@ -190,7 +196,7 @@ class Checkpoint:
                 callback_on_step_end=watch.on_step_end,
                 callback_on_step_end_tensor_inputs=watched(own),
             ).images[0]
-            return finished(picture, inputs[0] if inputs else None)
+            return delivered(picture, inputs[0] if inputs else None, easel)
 
     @property
     def size(self) -> int:

@@ -64,6 +64,13 @@ class LoraSpec(Value, frozen=True):
     path: str  # a .safetensors file
 
 
+class Tuning(Value, frozen=True, kw_only=True):
+    """What is done so that a model's networks run faster than they come."""
+
+    compile: bool = False  # the denoiser's repeated blocks and the decoder; changes rounding
+    graphs: bool = False  # replay small forwards on a GPU instead of launching their kernels
+
+
 class ModelSpec(Value, frozen=True, kw_only=True):
     """What a worker must know to load a model: a `[[model]]` table without the server's part."""
 
@@ -78,6 +85,7 @@ class ModelSpec(Value, frozen=True, kw_only=True):
     height: int
     max_batch: int = 4  # canvases per forward at the most
     offload: Offload = "none"
+    tuning: Tuning = Tuning()
     preload: bool = True  # load it before the worker is ready
     pinned: bool = False  # never give it up for another
     loras: tuple[LoraSpec, ...] = ()

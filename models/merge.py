@@ -10,14 +10,14 @@ import inspect
 import itertools
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch.utils.weak import WeakIdKeyDictionary
 
 from models import device
 from models.canvas import Call
-from models.lora import Dress
+from models.lora import Dress, LoraSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,24 @@ RULES: Mapping[str, MergeRule] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """A call of a shared module, for one canvas or for several, as it is about to be run."""
+
+    function: Callable[..., Any]
+    arguments: dict[str, Any]
+    rule: MergeRule | None = None  # how its arguments are made of rows; None where that is unknown
+    worn: LoraSet = ()
+
+
+Way: TypeAlias = Callable[[Forward], Any]  # how a forward is run on its device
+
+
+def plainly(forward: Forward) -> Any:
+    """The way that changes nothing."""
+    return forward.function(**forward.arguments)
+
+
 CONTENTS = WeakIdKeyDictionary()  # of tensors that were read, by identity
 
 
@@ -111,12 +129,14 @@ def paused(
     *,
     merging: bool = True,
     dress: Dress | None = None,
+    way: Way = plainly,
 ) -> Callable[..., Any]:
     """A replacement of `module.method` that stops the canvas and has the studio run the call.
 
     Args:
         ask: the easel's `ask`.
         dress: the adapters that the call is to be run with.
+        way: how it is to be run; canvases that may share the call have the same.
     """
     signature = inspect.signature(getattr(module, method))
     rule = RULES.get(f"{type(module).__name__}.{method}") if merging else None
@@ -124,9 +144,9 @@ def paused(
     def replacement(*args: Any, **kwargs: Any) -> Any:
         arguments = dict(signature.bind(*args, **kwargs).arguments)
         if rule is None:
-            call = SharedCall(module, method, None, dress, arguments)
+            call = SharedCall(module, method, None, dress, way, arguments)
             return ask(Call(method, None, run_shared, call))
-        call = SharedCall(module, method, rule, dress, arguments | {"return_dict": False})
+        call = SharedCall(module, method, rule, dress, way, arguments | {"return_dict": False})
         return Output(ask(Call(method, call.key(), run_shared, call)))
 
     return replacement
@@ -148,6 +168,7 @@ class SharedCall:
     method: str
     rule: MergeRule | None
     dress: Dress | None
+    way: Way
     arguments: dict[str, Any]
 
     def key(self) -> Hashable:
@@ -176,9 +197,10 @@ class SharedCall:
         assert self.rule is not None
         return len(self.arguments[self.rule.rows])
 
-    def function(self) -> Callable[..., Any]:
+    def forward(self, arguments: dict[str, Any]) -> Forward:
         """What is really called: the module itself for its forward, so that hooks take part."""
-        return self.module if self.method == "forward" else getattr(self.module, self.method)
+        function = self.module if self.method == "forward" else getattr(self.module, self.method)
+        return Forward(function, arguments, self.rule, self.dress.wanted if self.dress else ())
 
 
 def form(value: Any) -> Hashable:
@@ -224,12 +246,14 @@ def run_shared(calls: Sequence[Call]) -> Sequence[Any]:
         OutOfMemory, DeviceLost: see `device.named_faults`.
     """
     shared: list[SharedCall] = [call.arguments for call in calls]
+    first = shared[0]
     with device.named_faults(), torch.no_grad():
-        if shared[0].dress is not None:
-            shared[0].dress.put_on()
+        if first.dress is not None:
+            first.dress.put_on()
         if len(shared) == 1:
-            return [shared[0].function()(**shared[0].arguments)]
-        return split(shared[0].function()(**merged(shared)), [call.rows() for call in shared])
+            return [first.way(first.forward(first.arguments))]
+        output = first.way(first.forward(merged(shared)))
+        return split(output, [call.rows() for call in shared])
 
 
 def merged(calls: Sequence[SharedCall]) -> dict[str, Any]:

@@ -7,7 +7,8 @@ import torch
 from PIL import Image as Pillow
 from torch.nn import functional
 
-from models.canvas import NotFinite
+from models import device
+from models.canvas import Call, Easel, NotFinite
 from models.contract import Image
 
 
@@ -16,20 +17,80 @@ def to_pillow(image: Image) -> Pillow.Image:
     return Pillow.frombytes(image.mode, (image.width, image.height), image.pixels)
 
 
-def from_tensor(picture: torch.Tensor) -> Image:
-    """An RGB image from floats in 0 … 1, shape (3, height, width).
+class Arrival:
+    """A picture on its way from the device, which goes on working meanwhile.
 
-    Rounds as diffusers' own post-processing does, so the pixels equal a stock pipeline's.
+    Takes floats in 0 … 1, shape (3, height, width). Rounds as diffusers' own post-processing does,
+    so the pixels equal a stock pipeline's.
+    """
+
+    def __init__(self, picture: torch.Tensor) -> None:
+        # In half precision there are fewer than 256 steps from 0 to 1 in places.
+        levels = (picture.float().clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0)
+        self._facts = sent(torch.stack([torch.isfinite(picture).all(), levels.any()]))
+        self._levels = sent(levels.contiguous())
+        self._sent = torch.cuda.Event() if picture.is_cuda else None
+        if self._sent is not None:
+            self._sent.record()
+
+    def ready(self) -> bool:
+        """Whether `image` would return at once."""
+        return self._sent is None or self._sent.query()
+
+    def wait(self) -> None:
+        """Until it is."""
+        if self._sent is not None:
+            self._sent.synchronize()
+
+    def image(self, base: Image | None = None, *, black: bool = False) -> Image:
+        """An RGB image.
+
+        Args:
+            base: what it was painted from.
+            black: whether it may be black all over even so, as it may if its base is.
+
+        Raises:
+            NotFinite: it holds NaN or infinity, which a plain cast would show as black, or is black
+                and may not be.
+        """
+        self.wait()
+        finite, lit = self._facts.tolist()
+        if not finite:
+            raise NotFinite("the decoded picture holds NaN or infinity")
+        if not (lit or black or (base is not None and not any(base.pixels))):
+            raise NotFinite("the picture is black all over")
+        height, width, _ = self._levels.shape
+        return Image(width, height, "RGB", self._levels.numpy().tobytes())
+
+
+def sent(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy in the machine's memory; from a GPU, one that is there only later."""
+    if not tensor.is_cuda:
+        return tensor
+    there = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    return there.copy_(tensor, non_blocking=True)
+
+
+def delivered(picture: torch.Tensor, base: Image | None, easel: Easel) -> Image:
+    """A decoded picture as an image; others are painted while it is on its way.
 
     Raises:
-        NotFinite: the tensor holds NaN or infinity, which a plain cast would show as black.
+        NotFinite: see `Arrival.image`.
     """
-    if not torch.isfinite(picture).all():
-        raise NotFinite("the decoded picture holds NaN or infinity")
-    # In half precision there are fewer than 256 steps from 0 to 1 in places.
-    bytes_ = (picture.float().clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu()
-    height, width, _ = bytes_.shape
-    return Image(width, height, "RGB", bytes_.contiguous().numpy().tobytes())
+    arrival = Arrival(picture)
+    if not arrival.ready():
+        easel.ask(Call("arrival", None, run_arrival, arrival, arrival.ready))
+    return arrival.image(base)
+
+
+def run_arrival(calls: Sequence[Call]) -> Sequence[None]:
+    """Wait for what has nothing else to wait for.
+
+    Raises:
+        DeviceLost: see `device.named_faults`.
+    """
+    with device.named_faults():
+        return [call.arguments.wait() for call in calls]
 
 
 def side_by_side(images: Sequence[Pillow.Image]) -> Pillow.Image:
@@ -50,18 +111,6 @@ def side_by_side(images: Sequence[Pillow.Image]) -> Pillow.Image:
         stitched.paste(image, (left, 0))
         left += image.width
     return stitched
-
-
-def finished(picture: torch.Tensor, base: Image | None) -> Image:
-    """A decoded picture, fit to be delivered.
-
-    Raises:
-        NotFinite: it holds NaN or infinity, or is black all over although its base is not.
-    """
-    image = from_tensor(picture)
-    if not any(image.pixels) and (base is None or any(base.pixels)):
-        raise NotFinite("the picture is black all over")
-    return image
 
 
 def whole_cells(mask: Pillow.Image, cell: int) -> Pillow.Image:

@@ -16,7 +16,7 @@ from torch.nn import functional
 from models import audit
 from models.canvas import Unloadable
 from models.contract import Image
-from models.pixels import from_tensor
+from models.pixels import Arrival
 
 VIDEO = (AutoencoderKLQwenImage,)  # VAEs whose pictures have a time
 SAMPLES, SIDE = 8, 128  # images to fit on, and their size in px
@@ -41,7 +41,7 @@ class Projection:
         """An RGB image of one pixel per latent, from unscaled latents (channels, h, w)."""
         ones = torch.ones_like(latents[:1])
         pixels = torch.cat([latents, ones]).float().movedim(0, -1) @ self.factors
-        return from_tensor(torch.nan_to_num(pixels).clamp(0, 1).movedim(-1, 0))
+        return Arrival(torch.nan_to_num(pixels).movedim(-1, 0)).image(black=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class Tiny:
             seen = functional.interpolate(seen.float(), scale_factor=factor, mode="area")
         with torch.no_grad():
             (decoded,) = self.decoder.decode(seen.to(self.decoder.dtype), return_dict=False)[0]
-        return from_tensor(torch.nan_to_num(decoded.float() / 2 + 0.5).clamp(0, 1))
+        return Arrival(torch.nan_to_num(decoded.float() / 2 + 0.5)).image(black=True)
 
 
 def of(vae: Any, tiny: Path | None) -> Preview:

@@ -15,7 +15,7 @@ from diffusers import DiffusionPipeline
 
 from models.canvas import Call
 from models.lora import Dress
-from models.merge import StandIn, paused
+from models.merge import StandIn, Way, paused, plainly
 from models.tiles import or_in_tiles
 
 # Constructor arguments that are settings rather than components; kept in the pipeline's config.
@@ -44,6 +44,7 @@ def shell(
     scheduler: Any = None,
     merging: bool = True,
     dress: Dress | None = None,
+    way: Way = plainly,
 ) -> Any:
     """A `kind` of pipeline over the components of `pipe`, stopping at its denoiser and decoder.
 
@@ -53,14 +54,15 @@ def shell(
         scheduler: a scheduler of the caller's own; by default a copy of the pipeline's.
         merging: whether its forwards may be shared with other canvases.
         dress: the adapters that the denoiser is to wear.
+        way: how its forwards are run.
     """
     name = denoiser_name(pipe)
     parts: dict[str, Any] = dict(pipe.components)
     parts["scheduler"] = copy.deepcopy(pipe.scheduler) if scheduler is None else scheduler
     denoiser, vae = parts[name], parts["vae"]
-    forward = paused(denoiser, "forward", ask, merging=merging, dress=dress)
+    forward = paused(denoiser, "forward", ask, merging=merging, dress=dress, way=way)
     parts[name] = StandIn(denoiser, forward=forward)
-    decode = or_in_tiles(vae, paused(vae, "decode", ask, merging=merging), ask, note)
+    decode = or_in_tiles(vae, paused(vae, "decode", ask, merging=merging, way=way), ask, note)
     parts["vae"] = StandIn(vae, decode=cast(vae, decode), encode=cast(vae, vae.encode))
     wanted = inspect.signature(kind.__init__).parameters
     settings: Mapping[str, Any] = pipe.config | UNMARKED

@@ -93,7 +93,7 @@ class Studio:
     def _choose(self) -> list[Canvas]:
         """The group whose most urgent canvas is the most urgent of all, cut to its cap."""
         groups: dict[Hashable, list[Canvas]] = {}
-        for canvas in sorted(self._canvases.values(), key=urgency):
+        for canvas in sorted(self._canvases.values(), key=turn):
             groups.setdefault(group_key(canvas), []).append(canvas)
         if not groups:
             return []
@@ -141,6 +141,13 @@ class Studio:
 
     def _step(self, canvas: Canvas, done: int, of: int, preview: Image | None) -> None:
         self._emit(Step(canvas.job.id, canvas.index, done, of, preview))
+
+
+def turn(canvas: Canvas) -> tuple[bool, int]:
+    """What can go on at once goes ahead of what would wait, and then the more urgent."""
+    call = canvas.waiting
+    assert call is not None
+    return call.ready is not None and not call.ready(), urgency(canvas)
 
 
 def urgency(canvas: Canvas) -> int:

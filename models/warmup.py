@@ -87,7 +87,8 @@ def timed(model: Model, row: Sequence[Canvas]) -> Seconds:
             row[0].throw(OutOfMemory(why))  # which may know another way
             continue
         took = (time.perf_counter() - began) * len(row) / len(calls)
-        seconds[calls[0].kind] = min(took, seconds.get(calls[0].kind, took))
+        if calls[0].ready is None:  # else it was a wait
+            seconds[calls[0].kind] = min(took, seconds.get(calls[0].kind, took))
         for canvas, result in zip([c for c in row if c.waiting], results, strict=False):
             canvas.answer(result)
     return seconds

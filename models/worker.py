@@ -223,7 +223,7 @@ class Worker:
         for kind, canvases in self._caps[spec.id].items():
             self._studio.cap(spec.id, kind, canvases)
         took = time.perf_counter() - began
-        most = max(self._caps[spec.id].values())
+        most = max(self._caps[spec.id].values(), default=1)
         if most > self._most:
             self._most = most
             if self._open:

@@ -14,7 +14,7 @@ import torch
 from models import audit, device, offload
 from models.canvas import BadJob, Easel, Unloadable
 from models.contract import Image, Job, ModelSpec, Task
-from models.pixels import finished, to_pillow
+from models.pixels import delivered, to_pillow
 from models.shell import denoiser_name, shell
 
 
@@ -72,7 +72,7 @@ class Generic:
                 generator=torch.Generator("cpu").manual_seed(job.seeds[index]),
                 output_type="pt",
             ).images[0]
-            return finished(picture, inputs[0] if inputs else None)
+            return delivered(picture, inputs[0] if inputs else None, easel)
 
     @property
     def size(self) -> int:

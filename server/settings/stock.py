@@ -13,7 +13,7 @@ from typing import Any, TypeAlias, TypeGuard
 import msgspec
 
 from models import headers, manifest
-from models.contract import LoraSpec, ModelSpec, WorkerSpec
+from models.contract import LoraSpec, ModelSpec, Tuning, WorkerSpec
 from server.library import snapshots
 from server.library.single import recognised
 from server.library.snapshots import HF, Repository
@@ -74,6 +74,7 @@ def model_spec(model: ModelTable, preload: bool = True) -> ModelSpec:
         height=model.native[0].height,
         max_batch=model.max_batch,
         offload=model.offload,
+        tuning=Tuning(compile=model.compile, graphs=model.graphs),
         preload=preload,
         pinned=model.pinned,
         keep_seconds=model.keep_seconds,

@@ -220,6 +220,8 @@ class ModelTable(Table):
     prompt_chars: int | None = Field(default=None, ge=1)
     max_batch: int = Field(default=4, ge=1, le=64)
     offload: Offload = "none"
+    compile: bool = False
+    graphs: bool = False
     preload: bool | None = None
     pinned: bool = False
     keep_seconds: float = Field(default=0, ge=0, allow_inf_nan=False)

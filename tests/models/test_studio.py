@@ -5,7 +5,7 @@ import time
 import weakref
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import active_count
 
 import pytest
@@ -165,6 +165,39 @@ def test_cancelling_the_unknown_does_nothing() -> None:
     run = Run()
     run.studio.cancel("nobody", 0)
     assert run.events == []
+
+
+def test_others_go_on_while_one_waits_for_the_device() -> None:
+    order: list[str] = []
+    here = False
+
+    class Slow(Scripted):
+        def paint(self, job: Job, *rest: object) -> Image:
+            easel: Easel = rest[-1]
+            if job.id == "a":
+                wait = Call("arrival", None, lambda calls: [order.append("waited")], None)
+                easel.ask(replace(wait, ready=lambda: here))
+                order.append("arrived")
+                return BLANK
+            for step in range(3):
+                easel.ask(Call("forward", None, lambda calls: [order.append("step")], step))
+            return BLANK
+
+    events: list[AnyEvent] = []
+    studio = Studio(events.append)
+    model = Slow()
+    studio.start(model, job("a", seeds=(0,)), 0, (), None)  # the most urgent, had it work
+    studio.start(model, job("b", seeds=(0,)), 0, (), None)
+    studio.tick()
+    here = True
+    studio.tick()
+    while len(studio):
+        studio.tick()
+    assert order == ["step", "waited", "arrived", "step", "step"]
+    studio.start(model, job("a", seeds=(0,)), 0, (), None)
+    here = False
+    studio.tick()  # there is nothing better to do
+    assert not len(studio)
 
 
 def test_out_of_memory_halves_the_group_until_it_fits() -> None:

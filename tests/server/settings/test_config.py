@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from models import manifest
-from models.contract import SCHEDULERS, LoraSpec, ModelSpec
+from models.contract import SCHEDULERS, LoraSpec, ModelSpec, Tuning
 from server.settings.config import ConfigError, load, shipped
 from server.settings.stock import checkpoint, missing, model_spec, worker_spec
 from server.settings.tables import (
@@ -496,7 +496,7 @@ def test_model_spec(write, tmp_path):
         write(
             "[worker]\nthreads = 3\ndevice = 'cpu'\n"
             + SD
-            + 'path = "weights"\nscheduler = "ddim"\nmax_batch = 2\n'
+            + 'path = "weights"\nscheduler = "ddim"\nmax_batch = 2\ncompile = true\ngraphs = true\n'
         )
     )
     spec = model_spec(config.model[0])
@@ -508,6 +508,7 @@ def test_model_spec(write, tmp_path):
         width=64,
         height=64,
         max_batch=2,
+        tuning=Tuning(compile=True, graphs=True),
     )
     worker = worker_spec(config)
     assert (worker.device, worker.threads, worker.models) == ("cpu", 3, (spec,))

@@ -1,0 +1,211 @@
+"""Forwards as CUDA graphs: recorded once for a shape, then replayed with a single launch.
+
+Small networks leave a GPU waiting for the next kernel to be launched; a replay does not. It runs
+the same kernels on the same numbers. Knows nothing of what a module computes.
+"""
+
+import logging
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import torch
+
+from models.merge import Forward, Way, per_row
+
+log = logging.getLogger(__name__)
+
+LARGEST = 1 << 17  # numbers in the rows; beyond it the GPU is busy for longer than a launch takes
+BUCKETS = (1, 2, 4, 8, 12, 16, 24, 32)  # rows; fewer are filled up to the next
+SIGHTS = 2  # a shape that is met this often is worth recording
+MOST = 24  # recordings that are kept
+KNOWN = 4096  # shapes whose sights are counted
+
+Replay: TypeAlias = Callable[[], None]
+# Runs a function several times, the last of them recorded; its output, whose tensors every replay
+# fills anew.
+Record: TypeAlias = Callable[[Callable[[], Any]], tuple[Any, Replay]]
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """A forward whose arguments and outputs stay at their addresses."""
+
+    arguments: dict[str, Any]
+    output: Any
+    replay: Replay
+
+
+class Graphs:
+    """A way that replays what it has met before; the least recently used recordings go first.
+
+    Args:
+        way: how forwards are run that are not replayed, and those that are recorded.
+    """
+
+    def __init__(self, way: Way, record: Record | None = None) -> None:
+        self._way = way
+        self._record = record or recorder()
+        self._sights: Counter[Hashable] = Counter()
+        self._kept: OrderedDict[Hashable, Recording] = OrderedDict()
+        self._never: set[Hashable] = set()  # shapes that could not be recorded
+
+    def __len__(self) -> int:
+        """Recordings that are kept."""
+        return len(self._kept)
+
+    def __call__(self, forward: Forward) -> Any:
+        rows = rows_of(forward)
+        if rows is None or rows > BUCKETS[-1]:
+            return self._way(forward)
+        full = filled(forward, rows, next(size for size in BUCKETS if size >= rows))
+        recording = self._recording(full)
+        if recording is None:
+            return self._way(forward)
+        copy_into(recording.arguments, full.arguments)
+        recording.replay()
+        return own(recording.output, rows)
+
+    def _recording(self, forward: Forward) -> Recording | None:
+        """That of a forward which has been met before."""
+        key = signature(forward)
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key]
+        if key is None or key in self._never or self._sight(key) < SIGHTS:
+            return None
+        try:
+            recording = self._recorded(forward)
+        except RuntimeError as error:  # if the device is lost, the plain forward will say so
+            log.warning("a forward could not be recorded: %s", error)
+            self._never.add(key)
+            return None
+        while len(self._kept) >= MOST:
+            self._kept.popitem(last=False)
+        self._kept[key] = recording
+        return recording
+
+    def _sight(self, key: Hashable) -> int:
+        """How often it has been met."""
+        if len(self._sights) >= KNOWN:
+            self._sights.clear()
+        self._sights[key] += 1
+        return self._sights[key]
+
+    def _recorded(self, forward: Forward) -> Recording:
+        still = on_device(forward.arguments, device_of(forward))
+        output, replay = self._record(lambda: self._way(replace(forward, arguments=still)))
+        return Recording(still, output, replay)
+
+
+def recorder() -> Record:
+    """Records with torch; all recordings of one recorder share their memory."""
+    pool = torch.cuda.graph_pool_handle()
+
+    def record(run: Callable[[], Any]) -> tuple[Any, Replay]:
+        aside = torch.cuda.Stream()
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):  # libraries set themselves up in the first runs
+            for _ in range(2):
+                run()
+        torch.cuda.current_stream().wait_stream(aside)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=pool):
+            output = run()
+        return output, graph.replay
+
+    return record
+
+
+def rows_of(forward: Forward) -> int | None:
+    """How many rows a forward has; None for one that is not to be recorded.
+
+    Adapters are not: their weights come and go.
+    """
+    if forward.rule is None or forward.rule.uneven or forward.worn:
+        return None
+    rows = forward.arguments[forward.rule.rows]
+    small = isinstance(rows, torch.Tensor) and rows.numel() <= LARGEST
+    return len(rows) if small else None
+
+
+def device_of(forward: Forward) -> torch.device:
+    """Where a forward with rows is run."""
+    assert forward.rule is not None
+    return forward.arguments[forward.rule.rows].device
+
+
+def filled(forward: Forward, rows: int, bucket: int) -> Forward:
+    """The forward with so many rows: the last one is repeated, and each has a time of its own."""
+    assert forward.rule is not None
+    arguments = dict(forward.arguments)
+    for name in forward.rule.times & arguments.keys():
+        arguments[name] = per_row(arguments[name], rows)
+    for name in (forward.rule.batch | forward.rule.times) & arguments.keys():
+        arguments[name] = extended(arguments[name], bucket - rows)
+    return replace(forward, arguments=arguments)
+
+
+def extended(value: Any, more: int) -> Any:
+    """Tensors, mappings of them, or lists, the last entry of which comes so many times more."""
+    if not more or value is None:
+        return value
+    if isinstance(value, Mapping):
+        return {name: extended(part, more) for name, part in value.items()}
+    if isinstance(value, list):
+        return value + value[-1:] * more
+    return torch.cat([value, value[-1:].expand(more, *value.shape[1:])])
+
+
+def signature(forward: Forward) -> Hashable:
+    """Equal for forwards that one recording serves; None if that cannot be told."""
+    parts = [described(value) for _, value in sorted(forward.arguments.items())]
+    if None in parts:
+        return None
+    return (forward.function, tuple(sorted(forward.arguments)), *parts)
+
+
+def described(value: Any) -> Hashable:
+    """A tensor's form, or a constant itself; None for what is neither."""
+    if isinstance(value, torch.Tensor):
+        return ("tensor", tuple(value.shape), value.dtype)
+    if isinstance(value, Mapping):
+        return described([part for item in sorted(value.items()) for part in item])
+    if isinstance(value, list | tuple):
+        parts = tuple(described(part) for part in value)
+        return None if None in parts else (type(value), parts)
+    plain = value is None or isinstance(value, bool | int | float | str)
+    return ("constant", type(value), value) if plain else None
+
+
+def on_device(value: Any, device: torch.device) -> Any:
+    """The same, its tensors copied to addresses of their own."""
+    if isinstance(value, torch.Tensor):
+        return value.to(device, copy=True).contiguous()
+    if isinstance(value, Mapping):
+        return {name: on_device(part, device) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(on_device(part, device) for part in value)
+    return value
+
+
+def copy_into(still: Any, fresh: Any) -> None:
+    """Write the fresh tensors to the addresses of the recording's."""
+    if isinstance(still, torch.Tensor):
+        still.copy_(fresh, non_blocking=True)
+    elif isinstance(still, Mapping):
+        for name, part in still.items():
+            copy_into(part, fresh[name])
+    elif isinstance(still, list | tuple):
+        for part, other in zip(still, fresh, strict=True):
+            copy_into(part, other)
+
+
+def own(output: Any, rows: int) -> Any:
+    """The first rows of a recording's output, which the next replay will not overwrite."""
+    if isinstance(output, torch.Tensor):
+        return output[:rows].clone()
+    if isinstance(output, list | tuple):
+        return tuple(own(part, rows) for part in output)
+    return output

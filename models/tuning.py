@@ -1,0 +1,35 @@
+"""How the networks of a checkpoint are made to run fast on their device.
+
+Asked once, when a checkpoint is adopted: changes its modules in place, and says how their forwards
+are to be run. What a tuning costs in exactness is said where it is made.
+"""
+
+from typing import Any
+
+import torch
+
+from models.attention import fastest_first
+from models.contract import ModelSpec
+from models.graphs import Graphs
+from models.merge import Way, plainly
+from models.shell import denoiser_name
+
+
+def tuned(pipe: Any, spec: ModelSpec, device: torch.device) -> Way:
+    """Tune a pipeline whose parts are where they belong; how its shared forwards are run."""
+    if device.type != "cuda":
+        return plainly
+    in_channels_last(pipe)
+    way = fastest_first(device, plainly)
+    if spec.tuning.graphs and spec.offload != "all":  # whose weights move between two forwards
+        way = Graphs(way)
+    return way
+
+
+def in_channels_last(pipe: Any) -> None:
+    """Lay convolutions out as tensor cores want them: pixels first, their channels side by side.
+
+    The same numbers at other addresses. Transformers have none that matter.
+    """
+    for name in {"vae", denoiser_name(pipe)} & pipe.components.keys():
+        pipe.components[name].to(memory_format=torch.channels_last)

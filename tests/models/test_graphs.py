@@ -1,0 +1,187 @@
+"""Replayed forwards give what the forwards themselves give, whatever came between.
+
+CUDA graphs need a GPU; here a recording is a function that is called again, on the same addresses.
+All that is ours, and not CUDA's, is the same.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from models.graphs import BUCKETS, LARGEST, MOST, SIGHTS, Graphs, Replay
+from models.merge import Forward, plainly, rule
+
+RULE = rule("sample", batch="sample words added", times="timestep", alike="places")
+
+
+def network(
+    sample: Tensor,
+    timestep: Any,
+    words: Tensor,
+    added: dict[str, Tensor] | None = None,
+    places: Tensor | None = None,
+    flag: bool = False,
+) -> tuple[Tensor]:
+    """Every row of the output depends on that row of everything."""
+    assert not flag or places is not None
+    out = sample * words.mean(-1, keepdim=True) + torch.as_tensor(timestep).reshape(-1, 1)
+    for part in (added or {}).values():
+        out = out + part
+    return (out + (0 if places is None else places.sum()),)
+
+
+class Recorder:
+    """Plays back by running the function again, into the output of the first run."""
+
+    def __init__(self, refuse: bool = False) -> None:
+        self.recorded = self.replayed = 0
+        self.refuse = refuse
+
+    def __call__(self, run: Callable[[], Any]) -> tuple[Any, Replay]:
+        if self.refuse:
+            raise RuntimeError("operation not permitted when stream is capturing")
+        self.recorded += 1
+        output = run()
+
+        def replay() -> None:
+            self.replayed += 1
+            for still, fresh in zip(output, run(), strict=True):
+                still.copy_(fresh)
+
+        return output, replay
+
+
+def forward(rows: int, seed: int = 0, **more: Any) -> Forward:
+    dice = torch.Generator().manual_seed(seed)
+    arguments = {
+        "sample": torch.randn(rows, 6, generator=dice),
+        "timestep": torch.rand(rows, generator=dice),
+        "words": torch.randn(rows, 3, generator=dice),
+    }
+    return Forward(network, arguments | more, RULE)
+
+
+def same(found: tuple[Tensor, ...], expected: tuple[Tensor, ...]) -> None:
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one, other)
+
+
+def met(graphs: Graphs, some: Forward) -> Any:
+    """The output when a shape has been met often enough."""
+    for _ in range(SIGHTS - 1):
+        graphs(some)
+    return graphs(some)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 5, 8, 13])
+def test_a_replay_gives_what_the_forward_gives_in_every_number_of_rows(rows: int) -> None:
+    recorder = Recorder()
+    graphs = Graphs(plainly, recorder)
+    for seed in range(SIGHTS + 3):
+        some = forward(rows, seed)
+        same(graphs(some), plainly(some))
+    assert (recorder.recorded, recorder.replayed) == (1, 4)
+
+
+def test_rows_up_to_the_next_bucket_share_a_recording() -> None:
+    recorder = Recorder()
+    graphs = Graphs(plainly, recorder)
+    met(graphs, forward(4))
+    for rows in (3, 4):
+        same(graphs(forward(rows, 7)), plainly(forward(rows, 7)))
+    assert recorder.recorded == 1
+    met(graphs, forward(5))
+    assert recorder.recorded == 2
+
+
+def test_what_was_given_out_is_not_changed_by_the_next_replay() -> None:
+    graphs = Graphs(plainly, Recorder())
+    (kept,) = met(graphs, forward(2, 1))
+    before = kept.clone()
+    graphs(forward(2, 2))
+    assert torch.equal(kept, before)
+
+
+def test_a_time_for_all_rows_acts_on_each() -> None:
+    graphs = Graphs(plainly, Recorder())
+    for time in (torch.tensor(0.5), torch.tensor([0.25]), 3.0, 4.0, 5.0):
+        some = forward(3, timestep=time)
+        same(graphs(some), plainly(some))
+
+
+def test_mappings_are_filled_and_shared_tensors_are_not() -> None:
+    graphs = Graphs(plainly, Recorder())
+    for seed in range(4):
+        more = {"added": {"b": torch.full((3, 6), float(seed))}, "places": torch.full((9, 3), seed)}
+        some = forward(3, seed, **more)
+        same(graphs(some), plainly(some))
+
+
+def test_what_a_recording_cannot_change_has_a_recording_of_its_own() -> None:
+    recorder = Recorder()
+    graphs = Graphs(plainly, recorder)
+    places = torch.ones(2, 3)
+    for flag in (True, False):
+        met(graphs, forward(2, flag=flag, places=places))
+    met(graphs, forward(2))  # without the argument
+    met(graphs, Forward(network, forward(2).arguments | {"sample": torch.ones(2, 7)[:, :6]}, RULE))
+    assert recorder.recorded == 3  # the last has the shape of the one before
+
+
+@pytest.mark.parametrize(
+    "some",
+    [
+        forward(BUCKETS[-1] + 1),
+        Forward(network, forward(2).arguments),
+        Forward(network, forward(2).arguments, RULE, (("pixel", 1.0),)),
+        Forward(network, forward(2, sample=torch.ones(2, LARGEST)).arguments, RULE),
+        Forward(lambda x: (torch.cat(x),), {"x": [torch.ones(2)]}, rule("x", batch="", uneven="x")),
+        Forward(lambda **_: (torch.ones(2),), forward(2, odd=object()).arguments, RULE),
+    ],
+    ids=["many rows", "no rule", "adapters", "large", "uneven", "unknown argument"],
+)
+def test_what_may_not_be_recorded_is_run(some: Forward, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[Forward] = []
+
+    def way(forward: Forward) -> Sequence[Tensor]:
+        ran.append(forward)
+        return (torch.zeros(1),)
+
+    recorder = Recorder()
+    graphs = Graphs(way, recorder)
+    for _ in range(SIGHTS + 1):
+        graphs(some)
+    assert ran == [some] * (SIGHTS + 1)
+    assert not recorder.recorded
+
+
+def test_what_could_not_be_recorded_is_not_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+    graphs = Graphs(plainly, Recorder(refuse=True))
+    for seed in range(SIGHTS + 3):
+        some = forward(2, seed)
+        same(graphs(some), plainly(some))
+    assert len(caplog.records) == 1
+
+
+def test_the_least_recently_used_recordings_go() -> None:
+    recorder = Recorder()
+    graphs = Graphs(plainly, recorder)
+
+    def shape(width: int) -> Forward:
+        words = torch.ones(2, width)
+        return forward(2, words=words)
+
+    for width in range(1, MOST + 1):
+        met(graphs, shape(width))
+    graphs(shape(1))
+    met(graphs, shape(MOST + 1))
+    assert len(graphs) == MOST
+    assert recorder.recorded == MOST + 1
+    graphs(shape(1))
+    assert recorder.recorded == MOST + 1
+    graphs(shape(2))  # met before, and let go
+    assert recorder.recorded == MOST + 2

@@ -1,0 +1,77 @@
+"""What is tuned changes no number: layouts and the order of kernels are looked at on any device."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend
+
+from models import attention, tuning
+from models.attention import CUDNN_FIRST, HOPPER, off, order_for
+from models.checkpoint import Checkpoint
+from models.contract import ModelSpec, Tuning
+from models.merge import Forward, plainly
+from tests.models.sitter import load
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
+
+
+def test_a_cpu_is_left_as_it_is(model_of: Callable[[str], Checkpoint]) -> None:
+    spec = ModelSpec(id="m", family="sd", width=8, height=8, tuning=Tuning(graphs=True))
+    assert tuning.tuned(model_of("sd").pipe, spec, CPU) is plainly
+
+
+@pytest.mark.parametrize(("dtype", "most"), [(torch.float32, 1e-5), (torch.bfloat16, 0.03)])
+def test_channels_last_is_the_same_arithmetic(
+    folder_of: Callable[[str], str], dtype: torch.dtype, most: float
+) -> None:
+    pipe = load("sd", folder_of("sd")).pipe
+    pipe.to(dtype=dtype)
+    latents = torch.randn(2, 4, 8, 12, generator=torch.Generator().manual_seed(0)).to(dtype)
+    with torch.no_grad():
+        before = pipe.vae.decode(latents).sample
+        tuning.in_channels_last(pipe)
+        after = pipe.vae.decode(latents).sample
+    weights = [part for part in pipe.unet.parameters() if part.ndim == 4 and part.shape[1] > 1]
+    assert weights
+    assert all(part.is_contiguous(memory_format=torch.channels_last) for part in weights)
+    assert (before - after).abs().max() <= most
+
+
+@pytest.mark.parametrize(
+    ("capability", "error", "expected"),
+    [
+        (HOPPER, 0.008, CUDNN_FIRST),
+        (HOPPER, 0.5, None),  # it computes something else
+        (HOPPER, float("nan"), None),
+        (HOPPER, float("inf"), None),  # it does not run at all
+        ((8, 9), 0.0, None),  # where it is the slower one
+        ((10, 0), 0.0, None),
+    ],
+)
+def test_cudnn_goes_first_where_it_is_fast_and_right(
+    monkeypatch: pytest.MonkeyPatch,
+    capability: tuple[int, int],
+    error: float,
+    expected: object,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(attention, "off", lambda *_: error)
+    assert order_for(GPU) is expected
+
+
+def test_a_kernel_is_compared_with_plain_arithmetic() -> None:
+    shape = (1, 2, 64, 32)
+    assert 0 < off(SDPBackend.FLASH_ATTENTION, shape, CPU) < attention.TOLERANCE
+    assert off(SDPBackend.CUDNN_ATTENTION, shape, CPU) == float("inf")  # there is none on a CPU
+
+
+def test_forwards_see_the_order_and_nothing_after_them_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(attention, "order_for", lambda device: CUDNN_FIRST)
+    before = torch._C._get_sdp_priority_order()
+    way = attention.fastest_first(GPU, plainly)
+    seen = way(Forward(torch._C._get_sdp_priority_order, {}))
+    assert seen[0] == int(SDPBackend.CUDNN_ATTENTION.value)
+    assert torch._C._get_sdp_priority_order() == before
