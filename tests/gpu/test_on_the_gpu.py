@@ -16,6 +16,8 @@ import torch
 
 from models.vision import LIBRARY as LIBRARY  # ahead of diffusers, as in a worker
 from models import families, launch, wire
+from models.attention import CUDNN_FIRST, HOPPER, order_for
+from models.canvas import NotFinite
 from models.checkpoint import Checkpoint
 from models.contract import (
     AnyCommand,
@@ -29,8 +31,11 @@ from models.contract import (
     ModelSpec,
     Paint,
     Stop,
+    Tuning,
     WorkerSpec,
 )
+from models.graphs import Graphs
+from models.pixels import Arrival
 from models.studio import Studio
 from models.warmup import warm_up
 from tests.models import tiny
@@ -143,6 +148,42 @@ def test_float32_in_company_is_within_one_level(spec_of, name: str) -> None:
     alone = pixels(run(model, job("owl", "generate")), "owl")
     events = run(model, job("owl", "generate"), job("fox", "generate", steps=6, seeds=(8,)))
     assert np.abs(pixels(events, "owl") - alone).max() <= 1
+
+
+@faulty
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", ["sd", "sdxl", "sd3", "flux", "flux2", "qwen_image"])
+def test_replayed_forwards_paint_the_same(spec_of, name: str, dtype: str) -> None:
+    plain = load(spec_of(name, dtype=dtype))
+    quick = load(spec_of(name, dtype=dtype, tuning=Tuning(graphs=True)))
+    assert isinstance(quick.way, Graphs)
+    for count in (1, 3):  # three canvases fill up to four rows or eight
+        jobs = [job(f"{count}{n}", "generate", steps=4 + n, seeds=(n,)) for n in range(count)]
+        for _ in range(2):  # recorded, and only replayed
+            events = run(quick, *jobs)
+            for asked in jobs:
+                alone = pixels(run(plain, asked), asked.id)
+                off = np.abs(pixels(events, asked.id) - alone)
+                assert off.max() <= 1 if dtype == "float32" else off.mean() < 4
+    assert len(quick.way) > 1
+    strict = job("strict", "generate", strict=True)
+    assert (pixels(run(quick, strict), "strict") == pixels(run(quick, strict), "strict")).all()
+
+
+@pytest.mark.skipif(
+    DEVICE != "cuda" or torch.cuda.get_device_capability() != HOPPER, reason="Hopper's own order"
+)
+def test_cudnn_attends_first_on_hopper() -> None:
+    assert order_for(torch.device("cuda", 0)) == CUDNN_FIRST
+
+
+def test_a_picture_arrives_as_it_is() -> None:
+    picture = torch.rand(3, 33, 65, generator=torch.Generator().manual_seed(0))
+    arrival = Arrival(picture.to(DEVICE))
+    assert arrival.image() == Arrival(picture).image()
+    assert arrival.ready()
+    with pytest.raises(NotFinite):
+        Arrival((picture / 0).to(DEVICE)).image()
 
 
 @pytest.mark.parametrize("how", ["text", "all"])
