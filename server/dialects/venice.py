@@ -17,7 +17,7 @@ from starlette.responses import Response
 from server.dialects import venice_drafts as drafts
 from server.dialects import venice_shapes as shapes
 from server.dialects.venice_errors import PLAIN, Said, render
-from server.dialects.venice_openapi import ERRORS, Responses, answers, refusals, takes
+from server.dialects.venice_openapi import ERRORS, Responses, answers, painting, refusals, takes
 from server.edge import forms, web
 from server.edge.delivery import JsonAnswer, left, unless_gone
 from server.edge.front import Front
@@ -269,10 +269,11 @@ def build(front: Front) -> FastAPI:
 
     every = ("png", "jpeg", "webp")
     edit, several = takes(shapes.Edit, "image"), takes(shapes.MultiEdit, "images")
+    styles = [style.name for style in front.catalog.styles]
     native = answers(*every, body=shapes.Generated)
     post("/image/edit", ONE, routes.edit, edit, answers(*every))
     post("/image/multi-edit", SEVERAL, routes.multi_edit, several, answers(*every))
-    post("/image/generate", NATIVE, routes.generate, takes(shapes.Generate), native)
+    post("/image/generate", NATIVE, routes.generate, painting(styles), native)
     post("/image/upscale", ONE, routes.upscale, takes(shapes.Upscale, "image"), answers("png"))
     post(
         "/image/background-remove",

@@ -175,7 +175,7 @@ def _expect_possible(shape: Generate, catalog: Catalog) -> None:
             param="style_references",
         )
     names = [style.name for style in catalog.styles]
-    if shape.style_preset and shape.style_preset not in names:
+    if shape.style_preset is not None and shape.style_preset not in names:
         allowed = ", ".join(names) or "none"
         raise BadRequest(
             f"there is no style_preset {shape.style_preset!r:.80}; there are: {allowed:.1500}",

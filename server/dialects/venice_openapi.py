@@ -3,11 +3,12 @@
 Nothing of what they do.
 """
 
+from collections.abc import Sequence
 from typing import Any, TypeAlias, cast
 
 from pydantic import BaseModel
 
-from server.dialects.venice_shapes import DetailedError, PayloadTooLarge, StandardError
+from server.dialects.venice_shapes import DetailedError, Generate, PayloadTooLarge, StandardError
 from server.edge import web
 
 Document: TypeAlias = dict[str, Any]
@@ -61,6 +62,14 @@ def takes(shape: type[BaseModel], uploads: str = "") -> Document:
         content["multipart/form-data"] = {
             "schema": _as_form(content["application/json"]["schema"], uploads)
         }
+    return extra
+
+
+def painting(styles: Sequence[str]) -> Document:
+    """That of native requests, with the style presets that there are."""
+    extra = takes(Generate)
+    properties = extra["requestBody"]["content"]["application/json"]["schema"]["properties"]
+    properties["style_preset"] = {"enum": [*styles, None], "default": None}
     return extra
 
 

@@ -21,6 +21,11 @@ def _upload(value: object) -> str | bytes:
     return value
 
 
+def _written(*ways: str) -> WithJsonSchema:
+    """An image as text, in these ways."""
+    return WithJsonSchema({"type": "string", "pattern": f"^({'|'.join(ways)})$"})
+
+
 Flag: TypeAlias = bool | None
 Grade: TypeAlias = Literal["low", "medium", "high"]
 # As `listing.RATIOS`, which is what `GET /models` says of every model.
@@ -32,8 +37,14 @@ Name: TypeAlias = Annotated[str, Field(min_length=1, max_length=200), Clean]
 LongPrompt: TypeAlias = Annotated[fields.Prompt, Field(max_length=32768)]
 # A text in JSON, the bytes of a file in a form.
 Upload: TypeAlias = Annotated[
-    str | bytes, PlainValidator(_upload), WithJsonSchema({"type": "string", "minLength": 1})
+    str | bytes,
+    PlainValidator(_upload),
+    _written(fields.WEB_URL, fields.DATA_URL, fields.BASE64),
 ]
+Inline: TypeAlias = Annotated[
+    str | bytes, PlainValidator(_upload), _written(fields.DATA_URL, fields.BASE64)
+]
+Link: TypeAlias = Annotated[str, Field(min_length=1), _written(fields.WEB_URL, fields.DATA_URL)]
 AnonUser: TypeAlias = Annotated[str, Field(max_length=128, pattern=r"^[ -~]*$")]
 Number: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -98,10 +109,20 @@ def _none(value: object) -> object:
 
 Side: TypeAlias = Annotated[int, Field(ge=1, le=1280), Integral]
 Format: TypeAlias = fields.OutputFormat
+# The bytes of a picture are those of one.
+TOO_MUCH_FOR_BINARY: dict[str, Any] = {
+    "properties": {
+        "return_binary": {"const": True},
+        "variants": {"type": "integer", "minimum": 2},
+    },
+    "required": ["return_binary", "variants"],
+}
 
 
 class Generate(Thinking):
     """The body of `POST /image/generate`."""
+
+    model_config = ConfigDict(json_schema_extra={"not": TOO_MUCH_FOR_BINARY})
 
     model: Name
     prompt: Annotated[fields.Prompt, Field(max_length=7500)]
@@ -118,7 +139,11 @@ class Generate(Thinking):
     format: Format | None = None
     return_binary: Flag = None
     style_preset: Annotated[str, Field(max_length=100), Clean] | None = None
-    style_references: Annotated[list[StyleReference], Field(max_length=16)] | None = None
+    # No model here takes any.
+    style_references: (
+        Annotated[list[StyleReference], Field(max_length=16, json_schema_extra={"maxItems": 0})]
+        | None
+    ) = None
     lora_strength: Annotated[int, Field(ge=0, le=100), Integral] | None = None
     safe_mode: Flag = None
     hide_watermark: Flag = None
@@ -153,7 +178,7 @@ class Generations(Strict):
 class Upscale(fields.Shape):
     """The body of `POST /image/upscale`. Unknown keys are no mistake."""
 
-    image: Upload
+    image: Inline
     scale: Annotated[Number, Field(ge=2, le=4)] | None = None
     creativity: Number | None = None
     enhance: Any = None
@@ -166,11 +191,16 @@ class Cutout(Strict):
     """The body of `POST /image/background-remove`: exactly one of the two."""
 
     model_config = ConfigDict(
-        json_schema_extra={"oneOf": [{"required": ["image"]}, {"required": ["image_url"]}]}
+        json_schema_extra={
+            "oneOf": [
+                {"required": [name], "properties": {name: {"type": "string"}}, "maxProperties": 1}
+                for name in ("image", "image_url")
+            ]
+        }
     )
 
-    image: Upload | None = None
-    image_url: Annotated[str, Field(min_length=1)] | None = None
+    image: Inline | None = None
+    image_url: Link | None = None
 
 
 Kind: TypeAlias = Literal[

@@ -67,7 +67,7 @@ WRONG: dict[str, dict[str, list[Any]]] = {
         "variants": [0, 5, -1, 1.5, "1", True],
         "format": ["", "gif", "WEBP", 1],
         "return_binary": NOT_FLAGS,
-        "style_preset": [1, [], "anime", "Anime ", "x" * 101, "nothing"],
+        "style_preset": [1, [], "", "anime", "Anime ", "x" * 101, "nothing"],
         "style_references": [1, "x", {}, [{"image": B64}], [{"image": B64, "strength": 0.5}]],
         "style_references.0": [[1], ["x"]],
         "style_references.0.image": [[{}], [{"image": ""}], [{"image": 1}]],
