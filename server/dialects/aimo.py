@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 from server.dialects.aimo_shapes import Answer, Edit, Error, Generate, ImageSource
 from server.edge import fields, web
 from server.edge.delivery import Conversation, EventStream, JsonAnswer, left, unless_gone
+from server.edge.description import EVENT, schema_of, takes
 from server.edge.front import Front
 from server.errors import BadRequest, Refusal
 from server.images import inline
@@ -252,7 +253,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
         "description": "JSON; the file with `output_type: file`; events with `stream: true`, each "
         "`data: <Answer>` or `data: <Error>`, the last one `data: [DONE]`.",
         "content": {
-            "text/event-stream": {"schema": web.EVENT},
+            "text/event-stream": {"schema": EVENT},
             "image/png": PICTURE,
             "image/jpeg": PICTURE,
             "image/webp": PICTURE,
@@ -309,6 +310,6 @@ def build(front: Front) -> FastAPI:
             route,
             methods=["POST"],
             responses=RESPONSES,
-            openapi_extra=web.takes(shape),
+            openapi_extra=takes(schema_of(shape)),
         )
     return app

@@ -177,7 +177,7 @@ def build(front: Front) -> FastAPI:
             methods=["POST"],
             operation_id=f"{operation}Image",
             responses=pages.GENERATION,
-            openapi_extra=pages.takes(operation, wire),
+            openapi_extra=pages.taken(operation, wire, front.catalog),
         )
 
     async def upload(request: Request) -> Response:
@@ -203,7 +203,7 @@ def build(front: Front) -> FastAPI:
     for operation, wire in OPERATIONS:
         painting(operation, wire)
     app.add_api_route(
-        "/upload", upload, methods=["POST"], responses=pages.UPLOAD, openapi_extra=pages.FILE
+        "/upload", upload, methods=["POST"], responses=pages.UPLOAD, openapi_extra=pages.UPLOADED
     )
     app.add_api_route("/models", models, methods=["GET"])
     app.add_api_route(

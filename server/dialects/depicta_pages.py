@@ -14,7 +14,8 @@ from server.dialects.depicta_shapes import (
     Profile,
     Uploaded,
 )
-from server.edge import web
+from server.edge.description import FILE, as_form, schema_of, takes
+from server.work.catalog import Catalog
 
 Responses: TypeAlias = dict[int | str, dict[str, Any]]
 
@@ -55,7 +56,6 @@ JOBS = _responses(Generations, 403, 422, 500, 503)
 JOB = _responses(Job, 403, 404, 500, 503)
 PROFILE = _responses(Profile, 403, 500)
 
-BINARY = {"type": "string", "format": "binary"}
 KEY = {
     "name": "Idempotency-Key",
     "in": "header",
@@ -64,40 +64,29 @@ KEY = {
 }
 
 
-def takes(operation: Operation, wire: type[Generate]) -> dict[str, Any]:
-    """The `openapi_extra` of an operation: JSON, and a form where there are images."""
-    extra = web.takes(wire)
-    extra["parameters"] = [KEY]
-    if operation != "generate":
-        extra["requestBody"]["content"]["multipart/form-data"] = {"schema": _form(operation)}
-    return extra
-
-
-def _form(operation: Operation) -> dict[str, Any]:
+def taken(operation: Operation, wire: type[Generate], catalog: Catalog) -> dict[str, Any]:
+    """The `openapi_extra` of an operation: JSON, and a form where there are images; with the models
+    that there are, and as many images as one of them takes."""
+    body, fields = (_named(schema_of(each), catalog) for each in (wire, Generate))
     low, high = COMBINED
-    several = {"type": "array", "items": BINARY, "minItems": low, "maxItems": high}
-    files = {"image": BINARY} if operation == "edit" else {"images": several}
-    texts = {"prompt": {"type": "string", "pattern": r"\S"}}
-    names = set(Generate.model_fields) - {"prompt"}
-    texts |= {name: {"type": "string"} for name in sorted(names)}
-    return {"type": "object", "required": ["prompt", *files], "properties": {**files, **texts}}
+    most = max(low, min(high, max(each.max_inputs for each in catalog.offerings)))
+    several = {"type": "array", "items": FILE, "minItems": low, "maxItems": most}
+    if operation == "combine":
+        body["properties"]["input_image_urls"]["maxItems"] = most
+    files = {"generate": None, "edit": {"image": FILE}, "combine": {"images": several}}[operation]
+    return takes(body, as_form(fields, files) if files else None) | {"parameters": [KEY]}
 
 
-FILE = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["image"],
-                    "properties": {"image": BINARY},
-                }
-            }
-        },
-    }
+def _named(schema: dict[str, Any], catalog: Catalog) -> dict[str, Any]:
+    names = [name for each in catalog.offerings for name in (each.id, *each.aliases)]
+    schema["properties"]["model"] = {"enum": [*names, None], "default": None}
+    return schema
+
+
+UPLOADED = takes(form={"type": "object", "required": ["image"], "properties": {"image": FILE}})
+UPLOADED["requestBody"]["content"]["multipart/form-data"]["encoding"] = {
+    "image": {"contentType": "image/png, image/jpeg, image/webp"}
 }
-
 
 ONE = {
     "parameters": [

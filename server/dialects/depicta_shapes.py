@@ -24,7 +24,15 @@ def _several(urls: list[str]) -> list[str]:
 
 
 Ratio: TypeAlias = Literal["1:1", "2:3", "3:2", "3:4", "4:3", "4:5", "5:4", "9:16", "16:9", "21:9"]
-Address: TypeAlias = Annotated[str, Field(min_length=1, max_length=ADDRESS_CHARS), fields.Clean]
+Address: TypeAlias = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=ADDRESS_CHARS,
+        json_schema_extra={"pattern": f"^({fields.WEB_URL}|{fields.DATA_URL})$"},
+    ),
+    fields.Clean,
+]
 Count: TypeAlias = Annotated[int, Field(ge=1, le=1000), fields.Integral]
 
 

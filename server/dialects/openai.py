@@ -29,6 +29,7 @@ from server.dialects.openai_shapes import (
 )
 from server.edge import forms, web
 from server.edge.delivery import Conversation, EventStream, JsonAnswer, left, unless_gone
+from server.edge.description import EVENT, FILE, as_form, schema_of, takes
 from server.edge.forms import Form
 from server.edge.front import Front
 from server.errors import BadRequest, UnsupportedMedia
@@ -208,44 +209,22 @@ STREAMED: Responses = {
         "model": Answer,
         "description": "JSON; with `stream: true` events named as their `type`, the last one "
         "`data: [DONE]`.",
-        "content": {"text/event-stream": {"schema": web.EVENT}},
+        "content": {"text/event-stream": {"schema": EVENT}},
     }
 }
 
 
-def _takes(form: type[Options], files: dict[str, Any], *bodies: type[Options]) -> dict[str, Any]:
-    """The `openapi_extra` of an operation that takes a form, and JSON of these shapes."""
-    page = web.takes(form)
-    content: dict[str, Any] = page["requestBody"]["content"]
-    schema = content.pop("application/json")["schema"]
-    schema["properties"] = {
-        name: _never_null(field) for name, field in schema["properties"].items()
-    } | files
-    schema["required"] = [*schema.get("required", ()), "image"]
-    content[forms.KIND] = {"schema": schema}
-    for body in bodies:
-        content |= web.takes(body)["requestBody"]["content"]
-    return page
-
-
-def _never_null(field: dict[str, Any]) -> dict[str, Any]:
-    """A field of a shape as a form has it: there is no text for null."""
-    options = [each for each in field.get("anyOf", ()) if each != {"type": "null"}]
-    plain = {key: value for key, value in field.items() if key not in ("anyOf", "default")}
-    return plain | ({"anyOf": options} if options else {})
-
-
 def _generations(catalog: Catalog) -> dict[str, Any]:
     """The `openapi_extra` of generations, with the styles that there are."""
-    page = web.takes(Generate)
+    schema = schema_of(Generate)
     styles = [*STYLES, *(each.name for each in catalog.styles), None]
-    schema = page["requestBody"]["content"]["application/json"]["schema"]
     schema["properties"]["style"] = {"enum": styles, "default": None}
-    return page
+    return takes(schema)
 
 
-FILE = {"type": "string", "format": "binary", "minLength": 1}
 MANY = {"type": "array", "items": FILE, "minItems": 1, "maxItems": MAX_IMAGES}
+EDITED = as_form(schema_of(Edit), {"image": MANY, "mask": FILE}, optional=("mask",))
+VARIED = as_form(schema_of(Variation), {"image": FILE})
 
 
 def build(front: Front) -> FastAPI:
@@ -256,20 +235,20 @@ def build(front: Front) -> FastAPI:
     web.install(app, answers.render_error)
     dialect = Dialect(front)
 
-    def post(path: str, handler: Handler, answered: Responses, takes: Any) -> None:
+    def post(path: str, handler: Handler, answered: Responses, taken: Any) -> None:
         app.add_api_route(
-            path, handler, methods=["POST"], responses=answered | REFUSED, openapi_extra=takes
+            path, handler, methods=["POST"], responses=answered | REFUSED, openapi_extra=taken
         )
 
-    def get(path: str, handler: Handler, answered: type[Row | Rows], takes: Any) -> None:
+    def get(path: str, handler: Handler, answered: type[Row | Rows], taken: Any) -> None:
         said: Responses = {200: {"model": answered}, 403: REFUSED[403], 404: REFUSED[404]}
-        extra = {"parameters": [takes | {"schema": {"type": "string"}}]}
+        extra = {"parameters": [taken | {"schema": {"type": "string"}}]}
         app.add_api_route(path, handler, methods=["GET"], responses=said, openapi_extra=extra)
 
-    edits = _takes(Edit, {"image": MANY, "mask": FILE}, EditJson)
+    edits = takes(schema_of(EditJson), EDITED)
     post("/images/generations", dialect.generations, STREAMED, _generations(front.catalog))
     post("/images/edits", dialect.edits, STREAMED, edits)
-    post("/images/variations", dialect.variations, PAINTED, _takes(Variation, {"image": FILE}))
+    post("/images/variations", dialect.variations, PAINTED, takes(form=VARIED))
     get("/models", dialect.models, Rows, {"name": "type", "in": "query"})
     named = {"name": "model", "in": "path", "required": True}
     get("/models/{model:path}", dialect.model, Row, named)

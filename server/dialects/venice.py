@@ -17,7 +17,14 @@ from starlette.responses import Response
 from server.dialects import venice_drafts as drafts
 from server.dialects import venice_shapes as shapes
 from server.dialects.venice_errors import PLAIN, Said, render
-from server.dialects.venice_openapi import ERRORS, Responses, answers, painting, refusals, takes
+from server.dialects.venice_openapi import (
+    ERRORS,
+    Responses,
+    answers,
+    refusals,
+    taken,
+    taken_natively,
+)
 from server.edge import forms, web
 from server.edge.delivery import JsonAnswer, left, unless_gone
 from server.edge.front import Front
@@ -268,25 +275,25 @@ def build(front: Front) -> FastAPI:
         )
 
     every = ("png", "jpeg", "webp")
-    edit, several = takes(shapes.Edit, "image"), takes(shapes.MultiEdit, "images")
+    edit, several = taken(shapes.Edit, "image"), taken(shapes.MultiEdit, "images")
     styles = [style.name for style in front.catalog.styles]
     native = answers(*every, body=shapes.Generated)
     post("/image/edit", ONE, routes.edit, edit, answers(*every))
     post("/image/multi-edit", SEVERAL, routes.multi_edit, several, answers(*every))
-    post("/image/generate", NATIVE, routes.generate, painting(styles), native)
-    post("/image/upscale", ONE, routes.upscale, takes(shapes.Upscale, "image"), answers("png"))
+    post("/image/generate", NATIVE, routes.generate, taken_natively(styles), native)
+    post("/image/upscale", ONE, routes.upscale, taken(shapes.Upscale, "image"), answers("png"))
     post(
         "/image/background-remove",
         ONE,
         routes.background_remove,
-        takes(shapes.Cutout, "image"),
+        taken(shapes.Cutout, "image"),
         refusals(*ERRORS),
     )
     post(
         "/images/generations",
         WORDED,
         routes.generations,
-        takes(shapes.Generations),
+        taken(shapes.Generations),
         answers(body=shapes.Created),
     )
     _lists(app, routes)

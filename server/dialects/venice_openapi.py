@@ -4,24 +4,16 @@ Nothing of what they do.
 """
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 from pydantic import BaseModel
 
 from server.dialects.venice_shapes import DetailedError, Generate, PayloadTooLarge, StandardError
-from server.edge import web
+from server.edge.description import FILE, as_form, schema_of, takes
 
 Document: TypeAlias = dict[str, Any]
 Responses: TypeAlias = dict[int | str, Document]
 
-FILE: Document = {"type": "string", "format": "binary", "minLength": 1}
-# The texts that stand for true and false in a form.
-FLAG: Document = {
-    "type": "string",
-    "examples": ["true", "false"],
-    "pattern": "^([01fFtTnNyY]|[oO][nN]|[oO][fF][fF]|[nN][oO]|[yY][eE][sS]"
-    "|[tT][rR][uU][eE]|[fF][aA][lL][sS][eE])$",
-}
 ERRORS: dict[int, tuple[type[BaseModel], str]] = {
     400: (DetailedError, "A field is missing, malformed or out of range, or an image is none."),
     403: (StandardError, "Host or Origin is not allowed."),
@@ -53,37 +45,21 @@ def refusals(*statuses: int) -> Responses:
     }
 
 
-def takes(shape: type[BaseModel], uploads: str = "") -> Document:
+def taken(shape: type[BaseModel], uploads: str = "") -> Document:
     """The `openapi_extra` of an operation whose body is a `shape`: JSON, or as well a form, in
     which `uploads` is a file, or several."""
-    extra = web.takes(shape)
-    if uploads:
-        content = extra["requestBody"]["content"]
-        content["multipart/form-data"] = {
-            "schema": _as_form(content["application/json"]["schema"], uploads)
-        }
-    return extra
+    schema = schema_of(shape)
+    if not uploads:
+        return takes(schema)
+    field = schema["properties"][uploads]
+    several = field.get("type") == "array"
+    file = field | {"items": FILE} if several else FILE
+    needed = () if uploads in schema.get("required", ()) else (uploads,)
+    return takes(schema, as_form(schema, {uploads: file}, optional=needed))
 
 
-def painting(styles: Sequence[str]) -> Document:
-    """That of native requests, with the style presets that there are."""
-    extra = takes(Generate)
-    properties = extra["requestBody"]["content"]["application/json"]["schema"]["properties"]
-    properties["style_preset"] = {"enum": [*styles, None], "default": None}
-    return extra
-
-
-def _as_form(schema: Document, uploads: str) -> Document:
-    """The schema of the same fields in a form, which has texts only and no way to say null."""
-    said = {name: _as_text(field) for name, field in schema["properties"].items()}
-    several = said[uploads].get("type") == "array"
-    said[uploads] = said[uploads] | {"items": FILE} if several else FILE
-    return schema | {"properties": said}
-
-
-def _as_text(field: Document) -> Document:
-    kinds = cast(list[Document], field.get("anyOf", []))
-    left = [kind for kind in kinds if kind.get("type") != "null"]
-    rest = {key: value for key, value in field.items() if key not in ("anyOf", "default")}
-    found = rest | (left[0] if len(left) == 1 else {"anyOf": left}) if left else rest
-    return found | FLAG if found.get("type") == "boolean" else found
+def taken_natively(styles: Sequence[str]) -> Document:
+    """That of `POST /image/generate`, with the style presets that there are."""
+    schema = schema_of(Generate)
+    schema["properties"]["style_preset"] = {"enum": [*styles, None], "default": None}
+    return takes(schema)

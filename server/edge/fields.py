@@ -124,7 +124,7 @@ Prompt: TypeAlias = Annotated[
     str,
     AfterValidator(_said),
     Clean,
-    Field(json_schema_extra={"pattern": r"\S"}),
+    Field(json_schema_extra={"pattern": r"[^\s\x1c-\x1f\x85]"}),  # all that is space here
 ]
 Seed: TypeAlias = Annotated[int, Field(ge=-1, le=2**31 - 1), Integral]
 Tier: TypeAlias = Annotated[Literal["1K", "2K", "4K"], BeforeValidator(_upper)]

@@ -44,12 +44,6 @@ log = logging.getLogger(__name__)
 MESSAGE_BYTES = 500  # of a public message, as ASCII JSON; the body around it stays under 2 KB
 ECHO_CHARS = 50  # of what a client sent
 HEADER_BYTES = 2048
-# The schema of one server-sent event.
-EVENT: dict[str, Any] = {
-    "type": "object",
-    "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
-    "required": ["data"],
-}
 UNKNOWN_NAMED = 20  # unknown fields that are named one by one
 WARNINGS = "X-Limner-Warnings"
 READ = "limner.body"  # where a scope keeps a body that was read ahead of its dialect
@@ -344,7 +338,7 @@ class Edge:
             await self.render(error)(scope, receive, send)
 
 
-# -- Warning and describing -----------------------------------------------------------------------
+# -- Warning --------------------------------------------------------------------------------------
 
 
 def warning_header(notices: Iterable[Notice]) -> dict[str, str]:
@@ -372,22 +366,3 @@ def unknown(names: Sequence[str]) -> Iterator[Notice]:
         yield Notice(clipped(name, ECHO_CHARS), "unknown field, ignored")
     if len(names) > UNKNOWN_NAMED:
         yield Notice("", f"{len(names) - UNKNOWN_NAMED} more unknown fields, ignored")
-
-
-def takes(shape: type[BaseModel]) -> dict[str, Any]:
-    """The `openapi_extra` of an operation whose JSON body is a `shape`."""
-    schema = shape.model_json_schema()
-    content = {"application/json": {"schema": _inlined(schema, schema.pop("$defs", {}))}}
-    return {"requestBody": {"required": True, "content": content}}
-
-
-def _inlined(schema: Any, definitions: Mapping[str, Any]) -> Any:
-    """The schema without references: those of pydantic do not resolve inside an OpenAPI page."""
-    if isinstance(schema, list):
-        return [_inlined(item, definitions) for item in cast(list[Any], schema)]
-    if not isinstance(schema, dict):
-        return schema
-    known = cast(dict[str, Any], schema)
-    if "$ref" in known:
-        return _inlined(definitions[known["$ref"].rpartition("/")[2]], definitions)
-    return {key: _inlined(value, definitions) for key, value in known.items()}

@@ -342,13 +342,3 @@ def test_a_huge_warning_still_leaves_a_header():
     entries = json.loads(web.warning_header(notices)[web.WARNINGS])
     assert entries[0]["param"] == "n"
     assert entries[-1]["message"] == f"and {30 - len(entries) + 1} more"
-
-
-def test_the_described_body_has_no_references():
-    class Outer(fields.Shape):
-        inner: Thing
-        more: list[Thing] | None = None
-
-    described = json.dumps(web.takes(Outer))
-    assert "$ref" not in described
-    assert '"colour"' in described
