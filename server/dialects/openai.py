@@ -178,7 +178,8 @@ class Dialect:
         """One model, by its id or an alias."""
         front = self._front
         offering = front.catalog.find(request.path_params["model"])
-        return JSONResponse(row(offering, front.started, front.limits.prompt_chars))
+        told = row(front.catalog, offering, front.started, front.limits.prompt_chars)
+        return JSONResponse(told)
 
 
 def _shaped(form: Form, shape: type[ShapeT]) -> ShapeT:

@@ -202,7 +202,7 @@ class Routes:
         self.front.painter.expect(shape.model, shape.variants or 1)
         draft = drafts.of_generate(shape, self.front.catalog)
         result = await self._painted(request, draft)
-        told = {"X-Limner-Seed": ", ".join(map(str, seeds(shape, result)))}
+        told = _painter(result) | {"X-Limner-Seed": ", ".join(map(str, seeds(shape, result)))}
         if shape.return_binary:
             return raw(result, NATIVE, told)
         head = {**_warned(result, NATIVE), **_always(result), **told}

@@ -48,6 +48,7 @@ API_PATHS: Mapping[str, str] = {
     "/image/upscale": "venice",
     "/image/background-remove": "venice",
     "/image/styles": "venice",
+    "/x402": "venice",
     "/models": "venice",  # the same list for all, but only Venice's clients ask for a type
 }
 API_KEYS: Mapping[str, ByKeys] = {
@@ -56,7 +57,11 @@ API_KEYS: Mapping[str, ByKeys] = {
 }
 # Under `/v1`. Paths that are not here are OpenAI's.
 V1_PATHS: Mapping[str, str] = dict.fromkeys(
-    ("/generate", "/edit", "/combine", "/process", "/upload", "/jobs", "/account"), "depicta"
+    (
+        *("/generate", "/edit", "/combine", "/process", "/upload", "/jobs", "/account"),
+        *("/guidelines", "/pricing", "/skill-version"),
+    ),
+    "depicta",
 )
 
 

@@ -224,7 +224,7 @@ def _problem(mistake: ErrorDetails) -> str:
         case "model_type" | "dict_type":
             return "must be an object"
         case _:
-            message = mistake["msg"].removeprefix("Value error, ")
+            message = mistake["msg"].removeprefix("Value error, ").replace(" after validation", "")
             return re.sub(r"^(Input|String|List) should ", "must ", message)
 
 

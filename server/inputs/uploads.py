@@ -48,8 +48,10 @@ class Uploads:
         """The file in a base64 text or in a data URL.
 
         Raises:
-            BadImage, TooLarge: with `param` named.
+            BadRequest, TooLarge: with `param` named.
         """
+        if WEB.match(text):
+            raise BadRequest(f"{param}: must be base64 or a data URL, no address", param=param)
         return await inline.decode(text, self.image_bytes, param)
 
     async def url(self, text: str, param: str) -> bytes:

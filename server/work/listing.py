@@ -29,16 +29,11 @@ def listed(catalog: Catalog, created: int, *, prompt_chars: int, kind: str = "al
         prompt_chars: the server's limit, for models without one of their own.
         kind: one of Venice's types; "all" is every model once.
     """
-    rows = [row(each, created, prompt_chars, kind) for each in of_kind(catalog, kind)]
-    for each in rows:
-        known = traits(catalog, each["type"])
-        each["model_spec"]["traits"] = [
-            name for name, model in known.items() if model == each["id"]
-        ]
+    found = of_kind(catalog, kind)
     return {
         "object": "list",
         "type": kind,
-        "data": rows,
+        "data": [row(catalog, each, created, prompt_chars, kind) for each in found],
         "models": [depicta(each) for each in catalog.offerings],
     }
 
@@ -71,8 +66,12 @@ def mapping(catalog: Catalog, kind: str) -> dict[str, str]:
     return {alias: each.id for each in of_kind(catalog, kind) for alias in each.aliases}
 
 
-def row(offering: Offering, created: int, prompt_chars: int, kind: str = "all") -> Document:
+def row(
+    catalog: Catalog, offering: Offering, created: int, prompt_chars: int, kind: str = "all"
+) -> Document:
     """One model, for OpenAI, Venice and AIMO at once."""
+    kind = kinds(offering)[0] if kind == "all" else kind
+    known = [name for name, model in traits(catalog, kind).items() if model == offering.id]
     inputs = ["text", "image"] if edits(offering) else ["text"]
     price = {"prompt": "0", "completion": "0", "image": "0"}
     return {
@@ -80,8 +79,8 @@ def row(offering: Offering, created: int, prompt_chars: int, kind: str = "all") 
         "object": "model",
         "created": created,
         "owned_by": OWNER,
-        "type": kinds(offering)[0] if kind == "all" else kind,
-        "model_spec": spec(offering, kinds(offering)[0] if kind == "all" else kind, prompt_chars),
+        "type": kind,
+        "model_spec": spec(offering, kind, prompt_chars) | {"traits": known},
         "name": offering.id,
         "display_name": offering.id,
         "providers": [{"id": OWNER, "name": OWNER, "pricing": price}],
@@ -157,7 +156,6 @@ def spec(offering: Offering, kind: str, prompt_chars: int) -> Document:
         "name": offering.id,
         "privacy": "private",
         "offline": not offering.there,
-        "traits": [],
         "pricing": pricing | {"resolutions": tiers, "quality": grades},
         "constraints": constraints,
         "supportsWebSearch": False,

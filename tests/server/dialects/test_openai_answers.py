@@ -305,6 +305,12 @@ def test_a_model_is_told_by_its_names(name: str):
     assert body == send("/models", method="GET").json()["data"][2]
 
 
+def test_every_model_is_told_as_it_is_listed():
+    listed = send("/models", method="GET").json()["data"]
+    assert listed[0]["model_spec"]["traits"] == ["default", "fastest", "highest_quality"]
+    assert [send(f"/models/{name}", method="GET").json() for name in ALL] == listed
+
+
 def test_there_is_no_other_model():
     error = told(send("/models/a/b/c", method="GET"), 404, "model_not_found")
     assert error["type"] == "invalid_request_error"

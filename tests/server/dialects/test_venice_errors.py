@@ -154,6 +154,13 @@ def test_long_keys_leave_room_for_the_others():
     assert message.endswith("' and 6 more")
 
 
+@pytest.mark.parametrize("path", ["/image/upscale", "/image/background-remove"])
+def test_an_address_where_only_base64_is_taken_is_called_one(path: str):
+    body = told(ask(path, image="https://example.test/a.png"))
+    assert body["error"] == "Invalid request parameters"
+    assert body["details"]["image"]["_errors"] == ["must be base64 or a data URL, no address"]
+
+
 def test_one_picture_is_no_several():
     body = told(ask("/image/generate", return_binary=True, variants=2))
     assert at_fault(body) == ["variants"]

@@ -78,6 +78,9 @@ ROUTES: list[tuple[str, str, dict[str, Any], str]] = [
     ("POST", "/v1/edit/image", {}, "depicta"),
     ("POST", "/v1/upload", {}, "depicta"),
     ("GET", "/v1/jobs/abc", {}, "depicta"),
+    ("GET", "/v1/guidelines/search", {}, "depicta"),
+    ("GET", "/v1/skill-version", {}, "depicta"),
+    ("GET", "/api/v1/x402/balance/0x1", {}, "venice"),
     ("GET", "/v1/editor", {}, "openai"),
 ]
 
