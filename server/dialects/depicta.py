@@ -90,7 +90,9 @@ class Depicta:
             flight.task = self._front.errands.start(painting.run(draft))
             kept = await unless_gone(_shielded(flight.task), left(request.receive))
         except Refusal as refusal:
-            refusal.param = asked.theirs(refusal.param) if refusal.param else None
+            if refusal.param:
+                name = asked.theirs(refusal.param)
+                refusal.message, refusal.param = web.renamed(refusal, name), name
             answer = render_error(refusal)
             if painting.id:
                 answer.headers[JOB_ID] = hyphened(painting.id)

@@ -48,11 +48,14 @@ def render_error(refusal: Refusal) -> Response:
 
 def error_document(refusal: Refusal) -> Document:
     """`{"error": {"message", "type", "param", "code"}}`, the field named as OpenAI names it."""
-    kind, code = WORDS.get(type(refusal), (_type(refusal.status), refusal.code))
+    kind, code = _type(refusal.status), refusal.code
+    for each, words in WORDS.items():
+        if isinstance(refusal, each):
+            kind, code = words
     param = refusal.param
     if param and not refusal.message.startswith(f"{param}: "):  # what shapes say is theirs already
         param = theirs(param)
-    message = web.message_of(refusal, param)
+    message = web.message_of(Refusal(web.renamed(refusal, param or "")), param)
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 

@@ -103,17 +103,10 @@ def document_of(refusal: Refusal, status: int, said: Said, image_bytes: int) -> 
 def _sentence(refusal: Refusal, said: Said) -> str:
     """The message, in which the field is called as the client called it."""
     name = said.name(refusal.param or "")
-    text = _renamed(refusal, name)
+    text = web.renamed(refusal, name)
     if isinstance(refusal, UnsupportedMedia) and said.forms:
         text = text.replace("application/json", "application/json or multipart/form-data")
     return web.message_of(Refusal(text), name or None)
-
-
-def _renamed(refusal: Refusal, name: str) -> str:
-    """The message; if it starts with the field, then by this name."""
-    if not (param := refusal.param):
-        return refusal.message
-    return re.sub(rf"^{re.escape(param)}(?!\w)", lambda _: name, refusal.message)
 
 
 def _prefix(refusal: Refusal, said: Said) -> str:
@@ -151,7 +144,7 @@ def _mistakes(refusal: Refusal, said: Said) -> Sequence[Mistake]:
     if isinstance(refusal, BadRequest) and refusal.mistakes:
         return _shaped(refusal.mistakes)
     name = said.name(refusal.param or "")
-    message = _renamed(refusal, name).removeprefix(f"{name}: ")
+    message = web.renamed(refusal, name).removeprefix(f"{name}: ")
     return [Mistake(_path(name), "custom", message)]
 
 

@@ -248,6 +248,13 @@ def message_of(refusal: Refusal, param: str | None) -> str:
     return clipped(message, MESSAGE_BYTES)
 
 
+def renamed(refusal: Refusal, name: str) -> str:
+    """The message; if it starts with the field at fault, then with this name of it."""
+    if not (param := refusal.param):
+        return refusal.message
+    return re.sub(rf"^{re.escape(param)}(?!\w)", lambda _: name, refusal.message)
+
+
 def refuse(refusal: Refusal, document: Mapping[str, Any]) -> Response:
     """An answer with the refusal's status and headers and the dialect's body: ASCII, not cached."""
     answer = Response(

@@ -15,7 +15,7 @@ from models.contract import Image, Job
 from server import errors
 from server.dialects import aimo
 from server.edge.front import Front
-from server.errors import BadImage, UnknownModel
+from server.errors import BadImage, Refusal, UnknownModel
 from server.history.database import Database
 from server.history.store import Store
 from server.images.decode_child import Opened
@@ -174,6 +174,12 @@ def understood(body: dict[str, Any]) -> Draft:
     answer = send(path, easel, json=body)
     assert answer.status_code == 200, answer.text
     return easel.drafts[0]
+
+
+def every_refusal(kind: type[Refusal] = Refusal) -> list[type[Refusal]]:
+    """This kind of refusal, and all below it, but for those of tests."""
+    ours = [child for child in kind.__subclasses__() if child.__module__ == errors.__name__]
+    return [kind, *(each for child in ours for each in every_refusal(child))]
 
 
 def told(answer: httpx2.Response, status: int = 400, *codes: str) -> str:

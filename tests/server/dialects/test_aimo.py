@@ -22,6 +22,7 @@ from tests.server.dialects.easel import (
     Easel,
     edit,
     events,
+    every_refusal,
     generate,
     send,
     told,
@@ -259,11 +260,6 @@ def test_a_stream_that_does_not_start():
 def test_a_bug_is_a_generic_500():
     message = told(generate(ASK, Easel(breaks=RuntimeError("secret"))), 500, "internal_error")
     assert "secret" not in message
-
-
-def every_refusal(kind: type[Refusal] = Refusal) -> list[type[Refusal]]:
-    below = [each for child in kind.__subclasses__() for each in every_refusal(child)]
-    return [kind, *below]
 
 
 @pytest.mark.parametrize("kind", every_refusal())

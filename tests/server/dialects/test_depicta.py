@@ -13,7 +13,7 @@ from server import errors
 from server.dialects import depicta_answers, depicta_shapes
 from server.errors import Refusal
 from server.work.intake import Draft
-from tests.server.dialects.easel import PNG, URL
+from tests.server.dialects.easel import PNG, URL, every_refusal
 from tests.server.dialects.gallery import (
     BODIES,
     COMBINE,
@@ -23,7 +23,6 @@ from tests.server.dialects.gallery import (
     Exhibition,
     told,
 )
-from tests.server.dialects.test_aimo import every_refusal
 
 HAT = {"url": URL, "description": "a hat"}
 

@@ -14,7 +14,7 @@ from server.errors import Overloaded, Refusal
 from server.images.pictures import Picture
 from server.work.intake import Draft
 from server.work.service import Painted, Progress
-from tests.server.dialects.easel import result_of
+from tests.server.dialects.easel import every_refusal, result_of
 from tests.server.dialects.openai_easel import (
     APP,
     ASK,
@@ -230,12 +230,10 @@ def test_a_stream_that_does_not_start():
 # -- Errors ---------------------------------------------------------------------------------------
 
 
-def every_refusal(kind: type[Refusal] = Refusal) -> list[type[Refusal]]:
-    below = [each for child in kind.__subclasses__() for each in every_refusal(child)]
-    return [kind, *below]
-
-
-CODES = {errors.BadMask: "invalid_mask_image_format", errors.BadImage: "invalid_image_file"}
+CODES = {
+    errors.BadMask: "invalid_mask_image_format",
+    **dict.fromkeys(every_refusal(errors.BadImage), "invalid_image_file"),
+}
 FINAL = ("InternalError", "WorkerDied", "ModelFailed", "OutOfMemory")
 
 
@@ -264,7 +262,7 @@ def test_too_many_requests_have_their_type():
 @pytest.mark.parametrize(
     ("message", "param", "says", "named"),
     [
-        ("width must be from 64", "width", "size: width must be from 64", "size"),
+        ("width must be from 64", "width", "size must be from 64", "size"),
         ("broken", "images[3]", "image[3]: broken", "image[3]"),
         ("an edit needs an image", "images", "an edit needs an image", "image"),
         ("images[0].image_url: no", "images[0].image_url", None, "images[0].image_url"),

@@ -19,7 +19,7 @@ from server.errors import Refusal
 from server.work.intake import Draft
 from server.work.service import Admitted, Progress, Update
 from tests.server.dialects import easel
-from tests.server.dialects.easel import STAND
+from tests.server.dialects.easel import STAND, every_refusal
 from tests.server.dialects.openai_easel import APP, Easel
 
 CLASSES: dict[int, type[openai.APIStatusError]] = {
@@ -71,11 +71,6 @@ async def generate(client: AsyncOpenAI) -> Any:
 async def stream(client: AsyncOpenAI) -> Any:
     events = await client.images.generate(model="sketch", prompt="x", stream=True)
     return [event async for event in events]
-
-
-def every_refusal(kind: type[Refusal] = Refusal) -> list[type[Refusal]]:
-    below = [each for child in kind.__subclasses__() for each in every_refusal(child)]
-    return [kind, *below]
 
 
 @pytest.mark.parametrize("kind", every_refusal())

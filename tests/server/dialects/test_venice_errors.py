@@ -8,8 +8,7 @@ import pytest
 
 from server import errors
 from server.errors import Refusal
-from tests.server.dialects.easel import PNG
-from tests.server.dialects.test_aimo import every_refusal
+from tests.server.dialects.easel import PNG, every_refusal
 from tests.server.dialects.venice_stand import (
     BODIES,
     EDIT,
