@@ -28,7 +28,7 @@ from server.dialects.venice_openapi import (
 from server.edge import forms, web
 from server.edge.delivery import JsonAnswer, left, unless_gone
 from server.edge.front import Front
-from server.errors import BadRequest, Refusal, Unavailable
+from server.errors import BadRequest, Refusal
 from server.images import inline
 from server.work.intake import Draft, Notice
 from server.work.listing import mapping, traits
@@ -76,17 +76,17 @@ def _uploaded(form: forms.Form, name: str) -> Document:
 def raw(result: Result, said: Said, headers: Mapping[str, str]) -> Response:
     """The first picture's bytes."""
     first = result.painted[0]
-    head = {**_warned(result, said), **_always(result), **headers}
+    head = {**_warned(result, said), **_always(result.id), **headers}
     return Response(first.picture.data, headers=head, media_type=first.picture.mime)
 
 
-def _always(result: Result) -> dict[str, str]:
-    """What every painted answer says: when it was made, and that nothing was blurred."""
+def _always(name: str) -> dict[str, str]:
+    """What every answer with pictures says: when it was made, that nothing was blurred, its id."""
     return {
         "x-venice-timestamp": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "x-venice-is-blurred": "false",
         "x-venice-is-content-violation": "false",
-        "X-Limner-Id": result.id,
+        "X-Limner-Id": name,
     }
 
 
@@ -205,7 +205,7 @@ class Routes:
         told = _painter(result) | {"X-Limner-Seed": ", ".join(map(str, seeds(shape, result)))}
         if shape.return_binary:
             return raw(result, NATIVE, told)
-        head = {**_warned(result, NATIVE), **_always(result), **told}
+        head = {**_warned(result, NATIVE), **_always(result.id), **told}
         return JsonAnswer(generated(shape, result), headers=head)
 
     async def generations(self, request: Request) -> Response:
@@ -214,7 +214,7 @@ class Routes:
         draft = drafts.of_generations(shape, self.front.catalog)
         self.front.painter.expect(draft.model, 1)
         result = await self._painted(request, draft)
-        head = {**_warned(result, WORDED), **_always(result), **_painter(result)}
+        head = {**_warned(result, WORDED), **_always(result.id), **_painter(result)}
         return JsonAnswer(created(shape, result), headers=head)
 
     async def upscale(self, request: Request) -> Response:
@@ -222,15 +222,15 @@ class Routes:
         shape = await self._read(request, shapes.Upscale, "image")
         wish = await drafts.of_upscale(shape, self.front)
         larger = await unless_gone(self.front.painter.enlarge(wish), left(request.receive))
-        head = _warnings(larger.notices, ONE)
+        head = _warnings(larger.notices, ONE) | _always(larger.id)
         return Response(larger.picture.data, headers=head, media_type=larger.picture.mime)
 
     async def background_remove(self, request: Request) -> Response:
-        """Cut out what an image shows: not possible yet, so that only its input is judged."""
+        """Cut out what an image shows."""
         shape = await self._read(request, shapes.Cutout, "image")
-        data = await drafts.of_cutout(shape, self.front.uploads)
-        await unless_gone(self.front.painter.measure(data), left(request.receive))
-        raise Unavailable("Background removal is not available here: no model for it is set up.")
+        wish = await drafts.of_cutout(shape, self.front.uploads)
+        cut = await unless_gone(self.front.painter.cut_out(wish), left(request.receive))
+        return Response(cut.data, media_type=cut.mime)
 
     async def styles(self) -> shapes.Styles:
         """What `style_preset` may name."""

@@ -23,7 +23,7 @@ from server.errors import BadRequest, UnknownModel
 from server.inputs.uploads import Uploads
 from server.sizes import MIN_SIDE, TIERS, InputLimits, Size
 from server.work.catalog import Catalog, Quality
-from server.work.enlargement import Wish
+from server.work.enlargement import Cutting, Wish
 from server.work.intake import Draft, Format, Notice
 
 SEEDS_BELOW = 10**9  # the largest seed that may be asked for is 999999999
@@ -269,21 +269,22 @@ def _not_painted(shape: Upscale) -> Iterator[Notice]:
     yield from web.unknown(fields.unknown_keys(shape))
 
 
-async def of_cutout(shape: Cutout, uploads: Uploads) -> bytes:
-    """The image whose background is to go.
+async def of_cutout(shape: Cutout, uploads: Uploads) -> Cutting:
+    """What is meant by a wish for an image without its background.
 
     Raises:
         Refusal: not exactly one is given, or it cannot be got.
     """
     match shape.image, shape.image_url:
-        case bytes() as data, None:
-            return uploads.checked(data, "image")
+        case bytes() as file, None:
+            data = uploads.checked(file, "image")
         case str() as text, None:
-            return await uploads.base64(text, "image")
+            data = await uploads.base64(text, "image")
         case None, str() as url:
-            return await uploads.url(url, "image_url")
+            data = await uploads.url(url, "image_url")
         case _:
             raise BadRequest("exactly one of image and image_url is required", param="image")
+    return Cutting(dialect="venice", image=data)
 
 
 def not_yet(shape: BaseModel) -> Iterator[Notice]:

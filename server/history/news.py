@@ -10,8 +10,7 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from server.work.intake import Order
-from server.work.recorder import End
+from server.work.recorder import End, Entry
 
 EVENTS = 256  # of one job; older ones are forgotten
 JOBS = 1024  # that are over; the oldest are forgotten
@@ -69,17 +68,16 @@ class News:
         self._forget()
         return self._running.get(job) or self._over.get(job)
 
-    def admitted(self, order: Order, account: str, at: float) -> None:
-        tale = self._running[order.job.id] = Tale()
-        output = order.output
+    def admitted(self, entry: Entry, account: str, at: float) -> None:
+        tale = self._running[entry.id] = Tale()
         tale.tell(
             "pending",
             {
                 "status": "pending",
-                "model": order.job.model,
-                "images": len(order.job.seeds),
-                "width": output.width,
-                "height": output.height,
+                "model": entry.model,
+                "images": entry.images,
+                "width": entry.output.width,
+                "height": entry.output.height,
             },
         )
 
@@ -87,8 +85,10 @@ class News:
         facts = {"status": "processing", "index": index, "step": step, "steps": steps}
         self._running[job].tell("progress", facts)
 
-    def painted(self, job: str, index: int, seed: int) -> None:
-        self._running[job].tell("painted", {"status": "processing", "index": index, "seed": seed})
+    def painted(self, job: str, index: int, seed: int | None) -> None:
+        facts: dict[str, Any] = {"status": "processing", "index": index}
+        facts |= {} if seed is None else {"seed": seed}
+        self._running[job].tell("painted", facts)
 
     def ended(self, job: str, end: End) -> None:
         tale = self._over[job] = self._running.pop(job)

@@ -1,4 +1,4 @@
-"""What is kept of a request: one frozen value per job, and how it follows from an order.
+"""What is kept of a request: one frozen value per job, and how it follows from an entry.
 
 Knows nothing of where it is kept.
 """
@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
-from server.work.intake import Order
-from server.work.recorder import End
+from server.work.recorder import End, Entry
 
 State: TypeAlias = Literal["pending", "processing", "completed", "failed", "cancelled"]
 
@@ -18,7 +17,8 @@ class Record:
     """A row. Times are in unix seconds, sides in px.
 
     Attributes:
-        width, height: of the delivered pictures; `paint_width` and `paint_height` of the painted.
+        width, height: of the delivered pictures; `paint_width` and `paint_height` of what they were
+            made from.
         outcome: the code of the refusal that it came to; "" without one.
         prompt: None unless prompts are kept.
         answer: what its dialect needs to give the answer again.
@@ -71,24 +71,23 @@ class Record:
         )
 
 
-def recorded(order: Order, account: str, at: float, *, keep_prompt: bool) -> Record:
+def recorded(entry: Entry, account: str, at: float, *, keep_prompt: bool) -> Record:
     """The row of a request that was just taken on."""
-    job, draft = order.job, order.draft
     return Record(
-        id=job.id,
+        id=entry.id,
         account=account,
-        dialect=draft.dialect,
-        model=job.model,
-        task=job.task,
+        dialect=entry.dialect,
+        model=entry.model,
+        task=entry.task,
         state="pending",
         created=at,
-        width=order.output.width,
-        height=order.output.height,
-        paint_width=job.width,
-        paint_height=job.height,
-        steps=job.steps,
-        guidance=job.guidance,
-        strength=job.strength,
-        seeds=job.seeds,
-        prompt=draft.prompt if keep_prompt else None,
+        width=entry.output.width,
+        height=entry.output.height,
+        paint_width=entry.painted.width,
+        paint_height=entry.painted.height,
+        steps=entry.steps,
+        guidance=entry.guidance,
+        strength=entry.strength,
+        seeds=entry.seeds,
+        prompt=entry.prompt if keep_prompt else None,
     )

@@ -21,8 +21,7 @@ from server.errors import Unstored
 from server.history.database import Database, Unusable
 from server.history.records import Record, recorded
 from server.history.schema import JOBS
-from server.work.intake import Order
-from server.work.recorder import End
+from server.work.recorder import End, Entry
 
 log = logging.getLogger(__name__)
 
@@ -91,14 +90,14 @@ class Store:
 
     # -- Recorder ---------------------------------------------------------------------------------
 
-    def admitted(self, order: Order, account: str, at: float) -> None:
-        self._note(recorded(order, account, at, keep_prompt=self._keep_prompts))
+    def admitted(self, entry: Entry, account: str, at: float) -> None:
+        self._note(recorded(entry, account, at, keep_prompt=self._keep_prompts))
 
     def progressed(self, job: str, index: int, step: int, steps: int) -> None:
         if (known := self._known.get(job)) and known.state == "pending":
             self._note(replace(known, state="processing", started=self._clock()))
 
-    def painted(self, job: str, index: int, seed: int) -> None:
+    def painted(self, job: str, index: int, seed: int | None) -> None:
         self.progressed(job, index, 0, 0)  # of some models it is the first that is heard
 
     def ended(self, job: str, end: End) -> None:

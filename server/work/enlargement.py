@@ -1,4 +1,4 @@
-"""Enlarging an uploaded image without painting: what is asked, and what comes of it.
+"""What is made of an uploaded image without painting: a larger one, by Lanczos; cut-outs, in time.
 
 Decodes in a child, scales and encodes in threads. Knows nothing of HTTP, of models or of workers.
 """
@@ -7,17 +7,21 @@ import asyncio
 import logging
 import math
 import time
+import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from models.contract import Image
-from server.errors import ImageTooLarge
-from server.images.pictures import FLATTENED, Decoders, Picture, encode, resized
+from server.errors import ImageTooLarge, Unavailable
+from server.images.pictures import FLATTENED, Decoders, Opened, Picture, encode, resized
 from server.notices import Notice
 from server.sizes import Size
+from server.work.recorder import Entry, Recorder, Telling
 
 log = logging.getLogger(__name__)
 
 PARAM = "images[0]"
+LANCZOS = "lanczos"  # the model of what no model enlarged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,30 +36,81 @@ class Wish:
     ignored: tuple[Notice, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cutting:
+    """An image file to be delivered without its background."""
+
+    dialect: str
+    image: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class Enlarged:
-    """The picture, and what was not as asked."""
+    """The picture, the id of its request, and what was not as asked."""
 
+    id: str
     picture: Picture
     notices: tuple[Notice, ...]
 
 
-async def enlarge(wish: Wish, decoders: Decoders, output_pixels: int) -> Enlarged:
-    """What is wished for, of at most `output_pixels` px.
+@dataclass(frozen=True, slots=True)
+class Darkroom:
+    """Where it is done; recorders are told of what becomes of each image.
 
-    Raises:
-        Refusal: the file is no acceptable image, or larger than it may become.
+    Attributes:
+        output_pixels: of an enlarged picture, whatever its dialect allows.
+        account: whose requests they are.
     """
-    began = time.monotonic()
-    opened = await decoders.open(wish.image, param=PARAM)
-    size = Size(opened.image.width, opened.image.height)
-    target, notices = planned(size, wish.scale, min(wish.max_pixels, output_pixels))
-    picture = await encode(await asyncio.to_thread(enlarged, opened.image, target), "png")
-    if opened.flattened:
-        notices = (*notices, Notice(PARAM, FLATTENED))
-    took = time.monotonic() - began
-    log.info("dialect=%s enlarged %s to %s total=%.3f", wish.dialect, size, target, took)
-    return Enlarged(picture, (*wish.ignored, *notices))
+
+    decoders: Decoders
+    output_pixels: int
+    recorders: Sequence[Recorder]
+    account: str
+
+    async def enlarge(self, wish: Wish) -> Enlarged:
+        """What is wished for.
+
+        Raises:
+            Refusal: the file is no acceptable image, or larger than it may become.
+        """
+        began = time.monotonic()
+        opened, size = await self._open(wish.image)
+        target, notices = planned(size, wish.scale, min(wish.max_pixels, self.output_pixels))
+        with self._telling(wish.dialect, "enlarge", LANCZOS, size, target) as telling:
+            picture = await encode(await asyncio.to_thread(enlarged, opened.image, target), "png")
+            telling.painted(0)
+            took = time.monotonic() - began
+            telling.resulted((), {"queue": 0.0, "paint": took, "total": took})
+        if opened.flattened:
+            notices = (*notices, Notice(PARAM, FLATTENED))
+        log.info("id=%s dialect=%s enlarged %s to %s total=%.3f",
+                 telling.id, wish.dialect, size, target, took)  # fmt: skip
+        return Enlarged(telling.id, picture, (*wish.ignored, *notices))
+
+    async def cut_out(self, wish: Cutting) -> Picture:
+        """What an image shows, without its background. There is no model for it yet.
+
+        Raises:
+            Refusal: always.
+        """
+        _, size = await self._open(wish.image)
+        with self._telling(wish.dialect, "cutout", "", size, size):
+            raise Unavailable("background removal is not available here: no model is set up for it")
+
+    async def _open(self, data: bytes) -> tuple[Opened, Size]:
+        opened = await self.decoders.open(data, param=PARAM)
+        return opened, Size(opened.image.width, opened.image.height)
+
+    def _telling(self, dialect: str, task: str, model: str, size: Size, output: Size) -> Telling:
+        entry = Entry(
+            id=uuid.uuid4().hex,
+            dialect=dialect,
+            model=model,
+            task=task,
+            output=output,
+            painted=size,
+        )
+        return Telling(self.recorders, entry, self.account)
 
 
 def planned(size: Size, scale: float, most: int) -> tuple[Size, tuple[Notice, ...]]:

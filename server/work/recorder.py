@@ -12,9 +12,53 @@ from types import TracebackType
 from typing import Literal, Protocol, Self, TypeAlias
 
 from server.errors import Gone, InternalError, Refusal
+from server.sizes import Size
 from server.work.intake import Order
 
 Ending: TypeAlias = Literal["completed", "failed", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """What is known of a request when it is taken on.
+
+    Attributes:
+        task: a painting's, or "enlarge", or "cutout".
+        output: the size of the pictures to be delivered; `painted` that of what they are made from.
+        steps, guidance, strength, seeds: of a painting.
+    """
+
+    id: str
+    dialect: str
+    model: str
+    task: str
+    images: int = 1
+    output: Size
+    painted: Size
+    steps: int = 0
+    guidance: float = 0.0
+    strength: float = 0.0
+    seeds: tuple[int, ...] = ()
+    prompt: str = ""
+
+    @classmethod
+    def of(cls, order: Order) -> Self:
+        """That of a painting."""
+        job, draft = order.job, order.draft
+        return cls(
+            id=job.id,
+            dialect=draft.dialect,
+            model=job.model,
+            task=job.task,
+            images=len(job.seeds),
+            output=order.output,
+            painted=Size(job.width, job.height),
+            steps=job.steps,
+            guidance=job.guidance,
+            strength=job.strength,
+            seeds=job.seeds,
+            prompt=draft.prompt,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +82,7 @@ class End:
 class Recorder(Protocol):
     """Hears of each request in this order: admitted, any number of steps and pictures, ended."""
 
-    def admitted(self, order: Order, account: str, at: float) -> None:
+    def admitted(self, entry: Entry, account: str, at: float) -> None:
         """It was taken on, at this time in unix seconds."""
         ...
 
@@ -46,8 +90,8 @@ class Recorder(Protocol):
         """One of its images went a step on."""
         ...
 
-    def painted(self, job: str, index: int, seed: int) -> None:
-        """One of its images is there."""
+    def painted(self, job: str, index: int, seed: int | None) -> None:
+        """One of its images is there; it has a seed if it was painted."""
         ...
 
     def ended(self, job: str, end: End) -> None:
@@ -61,7 +105,7 @@ class Telling:
     is raised there says so, unless the result was there before."""
 
     recorders: Sequence[Recorder]
-    order: Order
+    entry: Entry
     account: str
     _painted: int = 0
     _seconds: Mapping[str, float] = field(default_factory=dict[str, float])
@@ -70,7 +114,7 @@ class Telling:
     @property
     def id(self) -> str:
         """That of the request."""
-        return self.order.job.id
+        return self.entry.id
 
     def progressed(self, index: int, step: int, steps: int) -> None:
         """One of its images went a step on."""
@@ -80,8 +124,9 @@ class Telling:
     def painted(self, index: int) -> None:
         """One of its images is there."""
         self._painted += 1
+        seed = self.entry.seeds[index] if self.entry.seeds else None
         for recorder in self.recorders:
-            recorder.painted(self.id, index, self.order.job.seeds[index])
+            recorder.painted(self.id, index, seed)
 
     def resulted(self, missed: Sequence[Refusal], seconds: Mapping[str, float]) -> None:
         """Every image was painted or missed. It failed only if none was painted."""
@@ -91,7 +136,7 @@ class Telling:
 
     def __enter__(self) -> Self:
         for recorder in self.recorders:
-            recorder.admitted(self.order, self.account, time.time())
+            recorder.admitted(self.entry, self.account, time.time())
         return self
 
     def __exit__(

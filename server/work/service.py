@@ -30,10 +30,10 @@ from server.images.pictures import FLATTENED, Decoders, Picture, encode, resized
 from server.settings.tables import LimitsTable
 from server.work.catalog import Catalog, Size
 from server.work.dispatch import Dispatch, Ticket
-from server.work.enlargement import Enlarged, Wish, enlarge
+from server.work.enlargement import Cutting, Darkroom, Enlarged, Wish
 from server.work.intake import Draft, Notice, Order, resolve
 from server.work.preparation import Inputs, Prepared, prepare
-from server.work.recorder import Recorder, Telling
+from server.work.recorder import Entry, Recorder, Telling
 
 log = logging.getLogger(__name__)
 
@@ -124,8 +124,8 @@ class Painter(Protocol):
         """Raises Refusal if the image is none, or too large already."""
         ...
 
-    async def measure(self, data: bytes) -> Size:
-        """The size of an uploaded image, upright. Raises Refusal if it is none."""
+    async def cut_out(self, wish: Cutting) -> Picture:
+        """Raises Refusal if the image is none, or there is nobody to do it."""
         ...
 
 
@@ -162,6 +162,7 @@ class Service:
         self._recorders = recorders
         self._preview_steps = preview_steps
         self._preparing = asyncio.Semaphore(PREPARING)
+        self._darkroom = Darkroom(decoders, limits.output_pixels, recorders, ACCOUNT)
 
     def expect(self, model: str, canvases: int) -> None:
         """Refuse what could not be admitted now, before any work is done for it.
@@ -182,7 +183,7 @@ class Service:
         self.expect(draft.model, draft.n)
         prepared = await self._prepared(draft)
         ticket = self._dispatch.submit(prepared.order.job, ACCOUNT, prepared.images, prepared.mask)
-        telling = Telling(self._recorders, prepared.order, ACCOUNT)
+        telling = Telling(self._recorders, Entry.of(prepared.order), ACCOUNT)
         try:
             with telling:
                 async with aclosing(self._updates(ticket, prepared, began, telling)) as updates:
@@ -200,17 +201,16 @@ class Service:
             Refusal: it is no acceptable image, or larger than it may become.
         """
         async with self._preparing:
-            return await enlarge(wish, self._decoders, self.limits.output_pixels)
+            return await self._darkroom.enlarge(wish)
 
-    async def measure(self, data: bytes) -> Size:
-        """The size of an uploaded image, upright.
+    async def cut_out(self, wish: Cutting) -> Picture:
+        """What an uploaded image shows, without its background.
 
         Raises:
-            Refusal: it is no acceptable image.
+            Refusal: it is no acceptable image, or there is nobody to do it.
         """
         async with self._preparing:
-            image = await self._decoders.image(data, param="images[0]")
-            return Size(image.width, image.height)
+            return await self._darkroom.cut_out(wish)
 
     async def _prepared(self, draft: Draft) -> Prepared:
         """Decode, resolve, scale. Only in here do uploads exist at full size, and few at once."""

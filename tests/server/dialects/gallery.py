@@ -19,7 +19,7 @@ from server.settings.tables import Config, LimitsTable
 from server.sizes import Size
 from server.work.catalog import Catalog
 from server.work.intake import Draft, Order
-from server.work.recorder import Telling
+from server.work.recorder import Entry, Telling
 from server.work.service import Admitted, Missed, Painted, Progress, Result, Update
 from tests.server.dialects.easel import RESOLVED, URL, Easel, front
 
@@ -65,7 +65,7 @@ class Gallery(Easel):
         )  # fmt: skip
         notices = (*draft.ignored, RESOLVED)
         order = Order(draft=draft, job=job, output=Size(64, 64), notices=notices)
-        with Telling([self.store], order, "local") as telling:
+        with Telling([self.store], Entry.of(order), "local") as telling:
             yield self._painting(order, telling)
 
     async def _painting(self, order: Order, telling: Telling) -> AsyncIterator[Update]:

@@ -321,6 +321,9 @@ def test_an_enlarged_picture(scale: float | None):
         assert answer.content == b"large"
         assert answer.headers["content-type"] == "image/png"
         assert warned(answer) == {"scale": "less"}
+        assert answer.headers["x-limner-id"] == "img-1"
+        assert answer.headers["x-venice-is-blurred"] == "false"
+        assert answer.headers["x-venice-timestamp"]
         [wish] = easel.wishes
         assert (wish.image, wish.scale, wish.max_pixels) == (PNG, scale or 2.0, 16_777_216)
 

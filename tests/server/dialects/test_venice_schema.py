@@ -9,7 +9,6 @@ from openapi_spec_validator import validate
 
 from server.dialects import venice
 from server.inputs.uploads import Uploads
-from server.sizes import Size
 from server.work.catalog import Catalog
 from server.work.intake import Draft
 from server.work.service import Update
@@ -30,8 +29,8 @@ class Lenient(Easel):
     async def paint(self, draft: Draft) -> AsyncIterator[AsyncIterator[Update]]:
         yield self._updates(draft)
 
-    async def measure(self, data: bytes) -> Size:
-        return Size(40, 30)
+    def _look(self, data: bytes) -> None:
+        pass
 
 
 uploads = Uploads(LIMITS.image_bytes, Web())

@@ -8,12 +8,11 @@ from typing import Any
 import httpx2
 
 from server.dialects import venice
-from server.errors import BadImage
+from server.errors import BadImage, Unavailable
 from server.images.pictures import Picture
 from server.settings.tables import Config
-from server.sizes import Size
 from server.work.catalog import Catalog
-from server.work.enlargement import Enlarged, Wish
+from server.work.enlargement import Cutting, Enlarged, Wish
 from server.work.intake import Draft, Notice
 from tests.server.dialects import easel
 from tests.server.dialects.easel import B64, PNG
@@ -61,16 +60,20 @@ class Easel(easel.Easel):
     async def enlarge(self, wish: Wish) -> Enlarged:
         if self.breaks:
             raise self.breaks
-        await self.measure(wish.image)
+        self._look(wish.image)
         self.wishes.append(wish)
-        return Enlarged(Picture(b"large", "png", 80, 60), (*wish.ignored, Notice("scale", "less")))
+        notices = (*wish.ignored, Notice("scale", "less"))
+        return Enlarged("img-1", Picture(b"large", "png", 80, 60), notices)
 
-    async def measure(self, data: bytes) -> Size:
+    async def cut_out(self, wish: Cutting) -> Picture:
         if self.breaks:
             raise self.breaks
+        self._look(wish.image)
+        raise Unavailable("not available")
+
+    def _look(self, data: bytes) -> None:
         if not data.startswith(b"\x89PNG"):
             raise BadImage("not a PNG, JPEG or WebP image", param="images[0]")
-        return Size(40, 30)
 
 
 class Stand(easel.Stand):
@@ -81,8 +84,8 @@ class Stand(easel.Stand):
     async def enlarge(self, wish: Wish) -> Enlarged:
         return await self.easel.enlarge(wish)
 
-    async def measure(self, data: bytes) -> Size:
-        return await self.easel.measure(data)
+    async def cut_out(self, wish: Cutting) -> Picture:
+        return await self.easel.cut_out(wish)
 
 
 STAND = Stand()

@@ -16,7 +16,7 @@ from server.history.news import News
 from server.history.store import Store
 from server.work.errands import Errands
 from server.work.recorder import End, Telling
-from tests.server.history.test_store import end, order, tell
+from tests.server.history.test_store import end, entry, tell
 
 ID = "0123456789abcdef" * 2
 HYPHENED = "01234567-89ab-cdef-0123-456789abcdef"
@@ -29,8 +29,8 @@ class Notebook:
         self.heard: list[tuple] = []
         self.end: End | None = None
 
-    def admitted(self, order, account, at) -> None:
-        self.heard.append(("admitted", order.job.id, account))
+    def admitted(self, entry, account, at) -> None:
+        self.heard.append(("admitted", entry.id, account))
 
     def progressed(self, name, index, step, steps) -> None:
         self.heard.append(("progressed", name, index, step, steps))
@@ -48,7 +48,7 @@ class Notebook:
 
 def told(*, error: BaseException | None = None, painted: int = 0, missed: int = 0) -> End:
     notebook = Notebook()
-    telling = Telling([notebook], order(ID), "local")
+    telling = Telling([notebook], entry(ID), "local")
     with suppress(*([type(error)] if error else [])), telling:
         for index in range(painted):
             telling.painted(index)
@@ -63,7 +63,7 @@ def told(*, error: BaseException | None = None, painted: int = 0, missed: int = 
 
 def test_every_recorder_hears_the_same_in_order():
     books = [Notebook(), Notebook()]
-    with Telling(books, order(ID), "ann") as telling:
+    with Telling(books, entry(ID), "ann") as telling:
         telling.progressed(0, 1, 4)
         telling.painted(1)
         telling.resulted([], {})
@@ -106,7 +106,7 @@ def numbers(tale: news.Tale, after: int = 0) -> list[int]:
 
 def test_the_oldest_events_of_a_long_job_are_forgotten_and_never_the_last():
     paper = News()
-    paper.admitted(order(ID), "local", 1.0)
+    paper.admitted(entry(ID), "local", 1.0)
     for step in range(999):
         paper.progressed(ID, 0, step, 999)
     paper.ended(ID, end())
@@ -120,9 +120,9 @@ def test_the_oldest_events_of_a_long_job_are_forgotten_and_never_the_last():
 def test_jobs_are_forgotten_ten_minutes_after_their_end_and_the_oldest_of_many_before():
     now = [0.0]
     paper = News(lambda: now[0])
-    paper.admitted(order("running"), "local", 1.0)
+    paper.admitted(entry("running"), "local", 1.0)
     for i in range(news.JOBS + 5):
-        paper.admitted(order(f"{i}"), "local", 1.0)
+        paper.admitted(entry(f"{i}"), "local", 1.0)
         paper.ended(f"{i}", end())
     assert paper.of("4") is None
     assert paper.of("5") is not None
@@ -135,7 +135,7 @@ def test_jobs_are_forgotten_ten_minutes_after_their_end_and_the_oldest_of_many_b
 def test_followers_hear_what_comes_and_end_with_the_job():
     async def run() -> tuple[list[str], list[str]]:
         paper = News()
-        paper.admitted(order(ID), "local", 1.0)
+        paper.admitted(entry(ID), "local", 1.0)
         tale = paper.of(ID)
         assert tale is not None
 

@@ -26,7 +26,7 @@ from server.history.schema import METADATA
 from server.history.store import INTERRUPTED, Store
 from server.sizes import Size
 from server.work.intake import Draft, Order
-from server.work.recorder import End
+from server.work.recorder import End, Entry
 from tests.server.waiting import until
 
 ROOT = Path(__file__).parents[3]
@@ -37,13 +37,13 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "rows" / "limner.db"
 
 
-def order(name: str, dialect: str = "aimo") -> Order:
+def entry(name: str, dialect: str = "aimo") -> Entry:
     draft = Draft(dialect=dialect, task="generate", model="toy", prompt="a secret owl")
     job = Job(
         id=name, model="toy", task="generate", prompt="a secret owl", width=64, height=48,
         steps=4, guidance=3.5, seeds=(7, 8),
     )  # fmt: skip
-    return Order(draft=draft, job=job, output=Size(128, 96), notices=())
+    return Entry.of(Order(draft=draft, job=job, output=Size(128, 96), notices=()))
 
 
 def end(at: float = 3.0, state: str = "completed", code: str = "") -> End:
@@ -71,7 +71,7 @@ async def reopened(file: Path, **how: object) -> AsyncIterator[Store]:
 
 
 def tell(store: Store, name: str, at: float, *, dialect: str = "aimo", over: bool = True) -> None:
-    store.admitted(order(name, dialect), "local", at)
+    store.admitted(entry(name, dialect), "local", at)
     store.progressed(name, 0, 1, 4)
     if over:
         store.ended(name, end(at + 1))
@@ -84,7 +84,7 @@ def test_a_row_says_what_was_painted_and_comes_back_as_it_was(file: Path):
     async def run() -> None:
         async with reopened(file) as store:
             tell(store, "a", time.time())
-            store.admitted(order("b"), "local", time.time())
+            store.admitted(entry("b"), "local", time.time())
             store.answered("b", {"files": [["x", 1]]}, "k" * 64, "f" * 64)
             known = [await store.get("a"), await store.get("b")]
         async with reopened(file) as store:
@@ -99,6 +99,26 @@ def test_a_row_says_what_was_painted_and_comes_back_as_it_was(file: Path):
     [row] = rows(file, "*", "WHERE id = 'a'")
     assert {"local", "aimo", "toy", "completed", "[7, 8]", 128, 96, 64, 48, 3.5, 0.3} <= {*row}
     assert "owl" not in str(rows(file, "*"))
+
+
+def test_a_row_of_what_was_not_painted(file: Path):
+    wish = Entry(
+        id="a", dialect="venice", model="lanczos", task="enlarge",
+        output=Size(20, 40), painted=Size(10, 20),
+    )  # fmt: skip
+
+    async def story() -> None:
+        async with reopened(file) as store:
+            store.admitted(wish, "local", time.time())
+            store.painted("a", 0, None)
+            store.ended("a", end())
+            assert await store.flush()
+            found = await store.get("a")
+        assert found is not None
+        assert (found.task, found.width, found.paint_height) == ("enlarge", 20, 20)
+        assert (found.state, found.seeds, found.steps) == ("completed", (), 0)
+
+    asyncio.run(story())
 
 
 def test_prompts_are_kept_if_asked(file: Path):
@@ -120,7 +140,7 @@ def test_states_follow_the_request(file: Path):
             states.append(rows(file, "state")[0][0])
 
         async with reopened(file) as store:
-            store.admitted(order("a"), "local", time.time())
+            store.admitted(entry("a"), "local", time.time())
             await look()
             store.progressed("a", 0, 1, 4)
             await look()
@@ -166,7 +186,7 @@ def test_what_is_noted_while_it_is_written_is_written_next(file: Path):
         async with reopened(file) as store:
             thief = sqlite3.connect(file, isolation_level=None)
             thief.execute("BEGIN IMMEDIATE")
-            store.admitted(order("a"), "local", time.time())
+            store.admitted(entry("a"), "local", time.time())
             writing = asyncio.create_task(store.flush())
             await asyncio.sleep(0.2)
             store.ended("a", end())
@@ -222,14 +242,14 @@ def test_where_the_file_is(tmp_path: Path):
 CRASH = """
 import asyncio, os, sys, time
 from pathlib import Path
-from tests.server.history.test_store import end, kept, order, tell
+from tests.server.history.test_store import end, entry, kept, tell
 
 async def run():
     store = kept(Path(sys.argv[1]))
     async with store.running():
         tell(store, "done", time.time())
         tell(store, "half", time.time(), over=False)
-        store.admitted(order("waiting"), "local", time.time())
+        store.admitted(entry("waiting"), "local", time.time())
         assert await store.flush()
         if sys.argv[2] == "stay":
             print("there", flush=True)
@@ -442,7 +462,7 @@ def test_memory_is_bounded_while_nothing_is_written(
     async def run() -> None:
         store = kept(file)
         async with store.running():
-            store.admitted(order("running"), "local", time.time())
+            store.admitted(entry("running"), "local", time.time())
             for i in range(80):
                 tell(store, f"{i}", time.time())
             assert len(store._known) == 50

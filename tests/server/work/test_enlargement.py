@@ -2,6 +2,8 @@
 
 import asyncio
 import io
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import numpy as np
 import PIL.Image
@@ -10,15 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.contract import Image
-from server.errors import BadImage, ImageTooLarge
-from server.images.pictures import DecodeLimits, Decoders
+from server.errors import BadImage, ImageTooLarge, Unavailable
+from server.images.pictures import DecodeLimits, Decoders, Picture
 from server.notices import Notice
 from server.settings.tables import Config, LimitsTable
 from server.sizes import Size
 from server.work.backlog import Backlog
 from server.work.catalog import Catalog
 from server.work.dispatch import Dispatch
-from server.work.enlargement import Enlarged, Wish, enlarged, planned
+from server.work.enlargement import Cutting, Enlarged, Wish, enlarged, planned
+from server.work.recorder import End, Entry
 from server.work.service import Service
 
 MOST = 16_777_216
@@ -70,20 +73,88 @@ def png(size: tuple[int, int], mode: str = "RGB") -> bytes:
     return out.getvalue()
 
 
-def served(data: bytes, scale: float = 2.0, **limits: int) -> Enlarged:
+class Notebook:
+    """A recorder that writes down what it hears."""
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+        self.seeds: list[int | None] = []
+        self.ends: list[End] = []
+
+    def admitted(self, entry: Entry, account: str, at: float) -> None:
+        self.entries.append(entry)
+
+    def progressed(self, job: str, index: int, step: int, steps: int) -> None:
+        pass
+
+    def painted(self, job: str, index: int, seed: int | None) -> None:
+        self.seeds.append(seed)
+
+    def ended(self, job: str, end: End) -> None:
+        self.ends.append(end)
+
+
+T = TypeVar("T")
+
+
+def with_service(
+    ask: Callable[[Service], Awaitable[T]], notebook: Notebook | None = None, **limits: int
+) -> T:
     """By a real service and its real decoders, with nobody who paints."""
 
-    async def talk() -> Enlarged:
-        dispatch = Dispatch([], Backlog(1))
+    async def talk() -> T:
+        dispatch, books = Dispatch([], Backlog(1)), [notebook or Notebook()]
         catalog, table = Catalog.of(CONFIG), LimitsTable.model_validate(limits)
         async with Decoders(DecodeLimits(children=1)) as decoders:
-            service = Service(catalog, table, decoders, dispatch, preview_steps=1)
-            assert await service.measure(png((70, 90))) == Size(70, 90)
-            ignored = (Notice("creativity", "not used"),)
-            wish = Wish(dialect="venice", image=data, scale=scale, max_pixels=MOST, ignored=ignored)
-            return await service.enlarge(wish)
+            return await ask(Service(catalog, table, decoders, dispatch, books, preview_steps=1))
 
     return asyncio.run(talk())
+
+
+def served(
+    data: bytes, scale: float = 2.0, notebook: Notebook | None = None, **limits: int
+) -> Enlarged:
+    ignored = (Notice("creativity", "not used"),)
+    wish = Wish(dialect="venice", image=data, scale=scale, max_pixels=MOST, ignored=ignored)
+    return with_service(lambda service: service.enlarge(wish), notebook, **limits)
+
+
+def cut_out(data: bytes, notebook: Notebook | None = None) -> Picture:
+    wish = Cutting(dialect="venice", image=data)
+    return with_service(lambda service: service.cut_out(wish), notebook)
+
+
+def test_what_is_enlarged_is_recorded():
+    notebook = Notebook()
+    answer = served(png((100, 50)), 2.5, notebook)
+    assert notebook.entries == [
+        Entry(
+            id=answer.id, dialect="venice", model="lanczos", task="enlarge",
+            output=Size(250, 125), painted=Size(100, 50),
+        )
+    ]  # fmt: skip
+    assert notebook.seeds == [None]
+    [end] = notebook.ends
+    assert (end.state, end.code, end.painted) == ("completed", "", 1)
+    assert end.seconds["total"] > 0
+
+
+def test_what_cannot_be_cut_out_is_recorded_as_failed():
+    notebook = Notebook()
+    with pytest.raises(Unavailable):
+        cut_out(png((70, 90)), notebook)
+    [entry] = notebook.entries
+    assert (entry.task, entry.output) == ("cutout", Size(70, 90))
+    [end] = notebook.ends
+    assert (end.state, end.code, end.painted) == ("failed", "unavailable", 0)
+
+
+def test_what_is_no_image_is_not_taken_on():
+    notebook = Notebook()
+    for ask in (served, cut_out):
+        with pytest.raises(BadImage):
+            ask(b"<svg></svg>", notebook=notebook)
+    assert not notebook.entries
 
 
 def test_the_service_enlarges_without_a_worker():
