@@ -7,7 +7,7 @@ it was due. Knows nothing of what the figures amount to.
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import httpx2
 
 from bench.mix import Plan, Planned
-from bench.speech import Answer, Dialect
+from bench.speech import Answer, Dialect, timing
 from bench.tally import Sample
 
 
@@ -93,8 +93,9 @@ class Load:
             images=seen.answer.images,
             left=seen.left,
             preview=seen.preview,
-            queue=seen.answer.queue,
-            paint=seen.answer.paint,
+            queue=seen.seconds.get("queue"),
+            paint=seen.seconds.get("paint"),
+            encode=seen.seconds.get("encode"),
             error=seen.error,
         )
         self.samples.append(sample)
@@ -107,6 +108,7 @@ class Load:
             "POST", self.dialect.base + ask.path, files=ask.files or None, **said
         ) as answer:
             seen.status = answer.status_code
+            seen.said = timing(answer.headers.get("server-timing", ""))
             kind = answer.headers.get("content-type", "")
             if kind.startswith("text/event-stream"):
                 await self._listen(answer, seen)
@@ -126,7 +128,8 @@ class Load:
             elif is_preview(event) and seen.preview is None:
                 seen.preview = self.now()
             elif str(event.get("type", "")).endswith(".completed"):
-                seen.answer = Answer(seen.answer.images + 1)
+                about: dict[str, Any] = event.get("limner", {})
+                seen.answer = Answer(seen.answer.images + 1, about.get("seconds", {}))
             elif event.get("status") in ("completed", "failed"):
                 seen.answer = self.dialect.read("application/json", json.dumps(event).encode())
 
@@ -140,6 +143,12 @@ class Seen:
     preview: float | None = None
     left: bool = False
     error: str = ""
+    said: Mapping[str, float] = field(default_factory=dict[str, float])  # by a header
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """What the server says of its time, in its answer or ahead of it."""
+        return {**self.said, **self.answer.seconds}
 
 
 def is_preview(event: dict[str, Any]) -> bool:

@@ -1,11 +1,13 @@
 """How each of the four dialects is asked for a picture, and what its answer holds.
 
-The dialects of hosted services, so that other servers can be measured as well.
+The dialects of hosted services, so that other servers can be measured as well; where a server says
+what its seconds went to, in the answer or in a `Server-Timing` header, that is read.
 """
 
 import base64
 import io
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -16,6 +18,9 @@ from PIL import Image, ImageDraw
 from bench.mix import Kind, Planned
 
 Json: TypeAlias = dict[str, Any]
+
+# https://www.w3.org/TR/server-timing/, the parameter `dur` in ms.
+TIMING = re.compile(r'(?P<name>[\w-]+)(?:"[^"]*"|[^",])*?;\s*dur="?(?P<ms>\d+(?:\.\d+)?)')
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +40,7 @@ class Answer:
     """What came of it: how many pictures, and what the server says of its seconds, if it does."""
 
     images: int
-    queue: float | None = None
-    paint: float | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,12 @@ class Dialect:
     base: str
     ask: Callable[[Planned], Ask]
     read: Callable[[str, bytes], Answer]
+
+
+def timing(header: str) -> dict[str, float]:
+    """Seconds by name, of a `Server-Timing` header; what says no time is left out."""
+    found = TIMING.finditer(header)
+    return {match["name"]: float(match["ms"]) / 1000 for match in found}
 
 
 # -- Images to start from -------------------------------------------------------------------------
@@ -122,8 +132,7 @@ def _read_aimo(kind: str, body: bytes) -> Answer:
     if kind.startswith("image/"):
         return Answer(1)
     document = json.loads(body)
-    seconds: Mapping[str, float] = document["provider_metadata"]["raw"].get("seconds", {})
-    return Answer(len(document["images"]), seconds.get("queue"), seconds.get("paint"))
+    return Answer(len(document["images"]), document["provider_metadata"]["raw"].get("seconds", {}))
 
 
 # -- OpenAI ---------------------------------------------------------------------------------------
@@ -156,7 +165,8 @@ def _ask_openai(planned: Planned) -> Ask:
 
 
 def _read_openai(kind: str, body: bytes) -> Answer:
-    return Answer(len(json.loads(body)["data"]))
+    document = json.loads(body)
+    return Answer(len(document["data"]), document.get("limner", {}).get("seconds", {}))
 
 
 # -- Venice ---------------------------------------------------------------------------------------
@@ -190,13 +200,10 @@ def _read_venice(kind: str, body: bytes) -> Answer:
     if kind.startswith("image/"):
         return Answer(1)
     document = json.loads(body)
-    timing = document.get("timing", {})
-    queue, paint = timing.get("inferenceQueueTime"), timing.get("inferenceDuration")
-    return Answer(
-        len(document["images"]),
-        queue / 1000 if queue is not None else None,
-        paint / 1000 if paint is not None else None,
-    )
+    timing: Mapping[str, float] = document.get("timing", {})
+    names = {"queue": "inferenceQueueTime", "paint": "inferenceDuration"}
+    seconds = {name: timing[theirs] / 1000 for name, theirs in names.items() if theirs in timing}
+    return Answer(len(document["images"]), seconds)
 
 
 # -- Depicta --------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ class Sample:
     preview: float | None = None  # when the first preview came
     queue: float | None = None  # as the server says
     paint: float | None = None
+    encode: float | None = None
     error: str = ""
 
     @property
@@ -65,6 +66,7 @@ def summary(samples: Sequence[Sample], slo: float | None = None) -> dict[str, An
         "late_sending": quantiles([sample.sent - sample.due for sample in samples]),
         "queue": quantiles([sample.queue for sample in good if sample.queue is not None]),
         "paint": quantiles([sample.paint for sample in good if sample.paint is not None]),
+        "encode": quantiles([sample.encode for sample in good if sample.encode is not None]),
         "first_preview": quantiles(
             [sample.preview - sample.due for sample in good if sample.preview is not None]
         ),

@@ -204,7 +204,7 @@ def _finished(painted: Painted) -> Document:
 
 async def _plain(painter: Painter, draft: Draft, as_file: bool) -> Response:
     result = await outcome(painter, draft)
-    headers = web.warning_header(_named(result.notices))
+    headers = web.warning_header(_named(result.notices)) | web.timing_header(result.seconds)
     if not as_file:
         return JsonAnswer(render(result), headers=headers)
     first = result.painted[0]

@@ -7,7 +7,7 @@ is given. Knows nothing of requests.
 import json
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
@@ -48,6 +48,7 @@ class Kept:
     Attributes:
         id: of the job.
         pictures: of each image, its files by format; the id of the artifact, and bytes.
+        seconds: that painting took; not kept, for an answer given again has not been painted.
     """
 
     id: str
@@ -55,6 +56,7 @@ class Kept:
     seeds: tuple[int, ...]
     pictures: tuple[Mapping[str, tuple[str, int]], ...]
     warnings: tuple[tuple[str, str], ...]
+    seconds: Mapping[str, float] = field(default_factory=dict[str, float])
 
     def written(self) -> dict[str, Any]:
         """As it is kept with its job."""
@@ -77,7 +79,8 @@ class Kept:
         """What is said of it beside the body."""
         notices = [Notice(param, message) for param, message in self.warnings]
         seed = {"X-Limner-Seed": str(self.seeds[0])}
-        return {JOB_ID: hyphened(self.id)} | seed | web.warning_header(notices)
+        told = web.warning_header(notices) | web.timing_header(self.seconds)
+        return {JOB_ID: hyphened(self.id)} | seed | told
 
 
 def generation(kept: Kept, link: Link) -> Document:

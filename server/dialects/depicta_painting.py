@@ -52,6 +52,7 @@ class Painting:
             seeds=tuple(painted.seed for painted in result.painted),
             pictures=tuple(pictures),
             warnings=tuple(warnings),
+            seconds=result.seconds,
         )
         key, fingerprint = (self._key.key, self._key.fingerprint) if self._key else ("", "")
         self._front.jobs.answered(result.id, kept.written(), key, fingerprint)

@@ -86,7 +86,7 @@ async def _plain(front: Front, request: Request, draft: Draft, links: bool) -> R
             delivered.append({"url": front.url(request, artifact).text})
         else:
             delivered.append({"b64_json": inline.Base64(picture)})
-    headers = web.warning_header(answers.warnings(result))
+    headers = web.warning_header(answers.warnings(result)) | web.timing_header(result.seconds)
     return JsonAnswer(answers.render(result, delivered), headers=headers)
 
 

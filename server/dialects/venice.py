@@ -76,17 +76,19 @@ def _uploaded(form: forms.Form, name: str) -> Document:
 def raw(result: Result, said: Said, headers: Mapping[str, str]) -> Response:
     """The first picture's bytes."""
     first = result.painted[0]
-    head = {**_warned(result, said), **_always(result.id), **headers}
+    head = {**_warned(result, said), **_always(result.id, result.seconds), **headers}
     return Response(first.picture.data, headers=head, media_type=first.picture.mime)
 
 
-def _always(name: str) -> dict[str, str]:
-    """What every answer with pictures says: when it was made, that nothing was blurred, its id."""
+def _always(name: str, seconds: Mapping[str, float] | None = None) -> dict[str, str]:
+    """What every answer with pictures says: when it was made, that nothing was blurred, its id, and
+    where its time went."""
     return {
         "x-venice-timestamp": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "x-venice-is-blurred": "false",
         "x-venice-is-content-violation": "false",
         "X-Limner-Id": name,
+        **web.timing_header(seconds or {}),
     }
 
 
@@ -205,7 +207,7 @@ class Routes:
         told = _painter(result) | {"X-Limner-Seed": ", ".join(map(str, seeds(shape, result)))}
         if shape.return_binary:
             return raw(result, NATIVE, told)
-        head = {**_warned(result, NATIVE), **_always(result.id), **told}
+        head = {**_warned(result, NATIVE), **_always(result.id, result.seconds), **told}
         return JsonAnswer(generated(shape, result), headers=head)
 
     async def generations(self, request: Request) -> Response:
@@ -214,7 +216,7 @@ class Routes:
         draft = drafts.of_generations(shape, self.front.catalog)
         self.front.painter.expect(draft.model, 1)
         result = await self._painted(request, draft)
-        head = {**_warned(result, WORDED), **_always(result.id), **_painter(result)}
+        head = {**_warned(result, WORDED), **_always(result.id, result.seconds), **_painter(result)}
         return JsonAnswer(created(shape, result), headers=head)
 
     async def upscale(self, request: Request) -> Response:

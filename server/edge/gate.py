@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 PROBES = frozenset({"/healthz", "/readyz"})  # asked by address, not by name; they tell no secrets
 EXPOSED = (
     *("X-Limner-Warnings", "X-Limner-Seed", "X-Limner-Id", "X-Depicta-Job-Id", "X-Request-Id"),
+    "Server-Timing",
     *("x-venice-model-id", "x-venice-model-name", "x-venice-timestamp"),
     *("x-venice-is-blurred", "x-venice-is-content-violation"),
 )

@@ -46,6 +46,7 @@ ECHO_CHARS = 50  # of what a client sent
 HEADER_BYTES = 2048
 UNKNOWN_NAMED = 20  # unknown fields that are named one by one
 WARNINGS = "X-Limner-Warnings"
+TIMING = "Server-Timing"
 READ = "limner.body"  # where a scope keeps a body that was read ahead of its dialect
 
 BODY_SECONDS = 10  # a body has these to arrive, and one more for every BODY_RATE bytes of it
@@ -365,6 +366,12 @@ def warning_header(notices: Iterable[Notice]) -> dict[str, str]:
 def _entries(entries: list[dict[str, str]], left_out: int) -> str:
     more = [{"param": "", "message": f"and {left_out} more"}] if left_out else []
     return json.dumps(entries + more)
+
+
+def timing_header(seconds: Mapping[str, float]) -> dict[str, str]:
+    """The header that names where the time went, in ms; https://www.w3.org/TR/server-timing/."""
+    spent = (f"{name};dur={value * 1000:.1f}" for name, value in seconds.items())
+    return {TIMING: ", ".join(spent)} if seconds else {}
 
 
 def unknown(names: Sequence[str]) -> Iterator[Notice]:

@@ -93,7 +93,7 @@ class Result:
     missed: tuple[Missed, ...]  # by index
     inputs: tuple[Size, ...]  # of the input images as uploaded, upright
     notices: tuple[Notice, ...]
-    seconds: Mapping[str, float]  # "queue", "paint" (of the slowest image), "total"
+    seconds: Mapping[str, float]  # "queue"; of the slowest image "paint", "encode"; "total"
 
     def or_refusal(self) -> "Result":
         """Itself, if any image was painted.
@@ -278,7 +278,7 @@ class Service:
         painted: list[Painted] = []
         missed: list[Missed] = []
         notes: dict[str, None] = {}  # ordered, and each only once
-        seconds = 0.0
+        spent = {"paint": 0.0, "encode": 0.0}  # by the slowest image
         admitted = Admitted(ticket.job.id, int(time.time()), order.notices)
         yield admitted
         async for event in ticket:
@@ -286,10 +286,12 @@ class Service:
                 case Step(_, index, step, steps, preview):
                     telling.progressed(index, step, steps)
                     yield Progress(index, step, steps, preview and await encode_preview(preview))
-                case Finished(_, index, image, spent, said):
-                    seconds = max(seconds, spent)
+                case Finished(_, index, image, took, said):
+                    spent["paint"] = max(spent["paint"], took)
                     notes |= dict.fromkeys(said)
+                    came = time.monotonic()
                     painted.append(await self._delivered(prepared, index, image))
+                    spent["encode"] = max(spent["encode"], time.monotonic() - came)
                     telling.painted(index)
                     yield painted[-1]
                 case Failed(_, index, fault):
@@ -308,7 +310,7 @@ class Service:
             missed=tuple(sorted(missed, key=lambda each: each.index)),
             inputs=prepared.sizes,
             notices=(*order.notices, *(noticed(note) for note in notes)),
-            seconds={"queue": ticket.queued, "paint": seconds, "total": total},
+            seconds={"queue": ticket.queued, **spent, "total": total},
         )
         audit(result)
         telling.resulted([each.refusal for each in result.missed], result.seconds)

@@ -27,6 +27,7 @@ class Handler(BaseHTTPRequestHandler):
 
     seconds = 0.0
     turn = threading.Lock()
+    timing = 'cache, queue;dur=20, paint;desc="on a, b";dur=100.5'
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
@@ -35,6 +36,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Type", "image/png")
         self.send_header("Content-Length", str(len(PNG)))
+        self.send_header("Server-Timing", self.timing)
         self.end_headers()
         self.wfile.write(PNG)
 
@@ -72,6 +74,13 @@ def test_in_a_closed_loop_nobody_waits_for_more_than_the_clients_before_it(slow:
     figures = tally.summary(samples)
     assert figures["latency"]["p50"] >= 0.19  # its own turn, and that of the other client
     assert 0 < figures["images_per_second"] <= 10.1
+
+
+def test_what_a_server_says_of_its_time_is_read_from_its_header(slow: str) -> None:
+    figures = tally.summary(drive(slow, "closed", 1, 0, 2))
+    assert figures["queue"]["p50"] == 0.02
+    assert figures["paint"]["p50"] == 0.1005
+    assert figures["encode"] == {}
 
 
 def test_at_a_rate_beyond_the_server_waiting_grows_and_counts_from_when_it_was_due(

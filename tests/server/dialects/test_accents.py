@@ -37,9 +37,8 @@ B64 = base64.b64encode(BASE).decode()
 URL = f"data:image/png;base64,{B64}"
 
 
-def draft_of(dialect: str, path: str, **said: Any) -> Draft:
-    """What a dialect understands of a request."""
-    easel = Easel()
+def ask(easel: Easel, dialect: str, path: str, **said: Any) -> httpx2.Response:
+    """What a dialect answers to a request."""
     app = DIALECTS[dialect].build(front(easel))
 
     async def talk() -> httpx2.Response:
@@ -47,7 +46,13 @@ def draft_of(dialect: str, path: str, **said: Any) -> Draft:
         async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
             return await client.post(path, **said)
 
-    answer = asyncio.run(talk())
+    return asyncio.run(talk())
+
+
+def draft_of(dialect: str, path: str, **said: Any) -> Draft:
+    """What a dialect understands of a request."""
+    easel = Easel()
+    answer = ask(easel, dialect, path, **said)
     assert easel.drafts, answer.text
     return easel.drafts[0]
 
@@ -136,3 +141,23 @@ def test_several_images(n: int) -> None:
     }
     assert {job.seeds for job in jobs.values()} == {tuple(range(11, 11 + n))}
     same(jobs)
+
+
+@pytest.mark.parametrize(
+    ("dialect", "path", "said"),
+    [
+        ("aimo", "/image/generate", {}),
+        ("aimo", "/image/generate", {"output_type": "file"}),
+        ("openai", "/images/generations", {}),
+        ("openai", "/images/generations", {"response_format": "url"}),
+        ("venice", "/image/generate", {}),
+        ("venice", "/image/generate", {"return_binary": True}),
+        ("venice", "/images/generations", {}),
+    ],
+)
+def test_every_answer_says_where_its_time_went(
+    dialect: str, path: str, said: dict[str, Any]
+) -> None:
+    answer = ask(Easel(), dialect, path, json={"model": "sketch", "prompt": PROMPT, **said})
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["server-timing"] == "queue;dur=0.1, paint;dur=1000.0, total;dur=1100.0"

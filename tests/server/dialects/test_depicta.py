@@ -209,6 +209,7 @@ def test_a_whole_answer(place: Exhibition, path: str):
     assert re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-\w{12}", name)
     assert answer.headers["x-depicta-job-id"] == name
     assert answer.headers["x-limner-seed"] == "5"
+    assert answer.headers["server-timing"] == "queue;dur=100.0, paint;dur=200.0"
     assert body["formats"].keys() == {"png", "jpeg", "webp"}
     for kind, variant in body["formats"].items():
         data = f"{kind} 0".encode()

@@ -128,6 +128,7 @@ def test_the_same_request_is_painted_once_and_answered_twice(place: Exhibition):
     assert hashes[0] == hashes[1]
     for header in ("x-limner-warnings", "x-depicta-job-id", "x-limner-seed"):
         assert again.headers[header] == first.headers[header]
+    assert "server-timing" not in again.headers  # nothing was painted for it
     place.send(GENERATE, json=PROMPT, headers={"Idempotency-Key": "k-2"})
     place.send(GENERATE, json=PROMPT)
     assert len(place.gallery.drafts) == 3

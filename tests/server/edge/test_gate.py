@@ -160,6 +160,7 @@ def test_listed_pages_may_send_json_and_read_the_answer():
     assert told[b"access-control-allow-origin"] == b"https://app.example"
     assert told[b"access-control-expose-headers"] == (
         b"X-Limner-Warnings, X-Limner-Seed, X-Limner-Id, X-Depicta-Job-Id, X-Request-Id, "
+        b"Server-Timing, "
         b"x-venice-model-id, x-venice-model-name, x-venice-timestamp, "
         b"x-venice-is-blurred, x-venice-is-content-violation"
     )
