@@ -26,11 +26,12 @@ from server.errors import (
     Unprocessable,
     WorkerDied,
 )
-from server.images.pictures import FLATTENED, Decoders, Picture, encode, resized
+from server.images.pictures import FLATTENED, Decoders, Picture
 from server.settings.tables import LimitsTable
 from server.work.catalog import Catalog, Size
 from server.work.dispatch import Dispatch, Ticket
 from server.work.enlargement import Cutting, Darkroom, Enlarged, Wish
+from server.work.finishing import finished, glimpse
 from server.work.intake import Draft, Notice, Order, resolve
 from server.work.preparation import Inputs, Prepared, prepare
 from server.work.recorder import Entry, Recorder, Telling
@@ -38,9 +39,7 @@ from server.work.recorder import Entry, Recorder, Telling
 log = logging.getLogger(__name__)
 
 ACCOUNT = "local"  # everybody, until there are keys
-SOFTWARE = "limner"
 PREPARING = 2  # requests whose uploads are in memory at full size, which may be 100 MB an image
-PREVIEW_SIDE = 256  # px; smaller previews are enlarged, for a client's page
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,7 +284,7 @@ class Service:
             match event:
                 case Step(_, index, step, steps, preview):
                     telling.progressed(index, step, steps)
-                    yield Progress(index, step, steps, preview and await encode_preview(preview))
+                    yield Progress(index, step, steps, preview and await glimpse(preview))
                 case Finished(_, index, image, took, said):
                     spent["paint"] = max(spent["paint"], took)
                     notes |= dict.fromkeys(said)
@@ -317,47 +316,13 @@ class Service:
         yield result
 
     async def _delivered(self, prepared: Prepared, index: int, image: Image) -> Painted:
-        order = prepared.order
-        seed = order.job.seeds[index]
-        finished = await asyncio.to_thread(prepared.finish, image)
-        metadata = embedded(order, seed) if order.draft.embed_metadata else None
-        draft = order.draft
-        files = (
-            encode(finished, kind, metadata=metadata, quality=draft.output_quality)
-            for kind in (draft.output_format, *draft.also)
-        )
-        picture, *also = await asyncio.gather(*files)
-        return Painted(index, seed, picture, tuple(also))
+        picture, *also = await finished(prepared, index, image)
+        return Painted(index, prepared.order.job.seeds[index], picture, tuple(also))
 
 
 def marks(mask: Image) -> bool:
     """Whether any pixel is to be repainted."""
     return mask.pixels.count(0) < len(mask.pixels)
-
-
-async def encode_preview(preview: Image) -> Picture:
-    """A JPEG, large enough to look at."""
-    scale = max(1, PREVIEW_SIDE // max(preview.width, preview.height))
-    size = preview.width * scale, preview.height * scale
-    return await encode(await asyncio.to_thread(resized, preview, *size), "jpeg", quality=80)
-
-
-def embedded(order: Order, seed: int) -> dict[str, str]:
-    """What is written into a picture when its client asked for it; the long texts last."""
-    job = order.job
-    return {
-        "Software": SOFTWARE,
-        "model": job.model,
-        "seed": str(seed),
-        "steps": str(job.steps),
-        "guidance": f"{job.guidance:g}",
-        "strength": f"{job.strength:g}",
-        "size": str(order.output),
-        "paint_size": f"{job.width}x{job.height}",
-        "prompt": job.prompt,
-        "negative_prompt": job.negative_prompt,
-        "loras": ", ".join(f"{name}:{weight:g}" for name, weight in job.loras),
-    }
 
 
 def noticed(note: str) -> Notice:
