@@ -2,6 +2,7 @@
 
 import base64
 import io
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -226,7 +227,7 @@ def test_json_edits(client: OpenAI):
 
 
 def test_variations(client: OpenAI):
-    with pytest.warns(DeprecationWarning, match="deprecated"):
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
         answer = client.images.create_variation(
             image=png(scene()), n=2, response_format="b64_json", size="256x256"
         )

@@ -263,6 +263,42 @@ def test_a_name_is_resolved_once_and_what_was_checked_is_dialled():
     asyncio.run(story())
 
 
+REBOUND = """
+    0.0.0.0 10.0.0.1 100.64.0.1 127.0.0.1 127.9.9.9 169.254.169.254 172.16.0.1 192.0.0.9 192.168.0.1
+    198.18.0.1 224.0.0.1 255.255.255.255 :: ::1 ::127.0.0.1 ::ffff:127.0.0.1 ::ffff:0:7f00:1
+    64:ff9b::7f00:1 64:ff9b:1::7f00:1 2001:0:7f00:1::1 2001:470::5efe:7f00:1 2002:7f00:1::
+    fd00:ec2::254 fe80::1 fec0::1 ff02::1
+"""
+
+
+@pytest.mark.parametrize("then", [[], ["93.184.216.34"]], ids=["alone", "beside a public one"])
+@pytest.mark.parametrize("hops", [0, 1, 2])
+def test_no_name_that_changes_its_answer_leads_there(hops: int, then: list[str], connects):
+    """At the start, or on the way: every hop asks anew, and all that is answered must be public."""
+
+    async def story() -> None:
+        for hostile in REBOUND.split():
+            answers = [["93.184.216.34"]] * hops + [[hostile, *then]]
+            rebinding = iter(answers)
+
+            def resolver(host: str, port: int, known=rebinding) -> list[str]:
+                return next(known)
+
+            async with site(to("http://rebind.test/on"), to("/on"), http()) as there:
+                internet = Internet({"93.184.216.34": there})
+                async with Fetcher(
+                    Reach(), QUICK, resolver=resolver, network=internet, tls=TRUSTLESS
+                ) as fetcher:
+                    answer = await attempt(fetcher, "http://rebind.test/")
+            assert isinstance(answer, FetchFailed), hostile
+            assert answer.message == UNSAID
+            assert internet.dialled == ["93.184.216.34"] * hops, hostile
+            assert set(connects) <= {("127.0.0.1", there.port)}
+            connects.clear()
+
+    asyncio.run(story())
+
+
 def test_a_list_is_checked_on_every_hop():
     async def story() -> None:
         async with site(http()) as other, site(to(f"http://127.0.0.1:{other.port}/")) as here:
