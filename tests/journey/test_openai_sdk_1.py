@@ -11,9 +11,11 @@ JOURNEY = Path(__file__).with_name("test_openai_sdk.py")
 RUN = """
 import sys
 sys.path.insert(0, sys.argv[1])
-import openai, pytest
-assert openai.__version__.startswith("1."), openai.__version__
-sys.exit(pytest.main(["-q", "-p", "no:schemathesis", sys.argv[2]]))
+import pytest
+code = pytest.main(["-q", "-p", "no:schemathesis", sys.argv[2]])
+import openai
+print("with openai", openai.__version__)
+sys.exit(code)
 """
 
 
@@ -27,4 +29,4 @@ def test_the_first_line_of_the_client_makes_the_same_journey(tmp_path: Path):
         cwd=JOURNEY.parents[2], capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-4000:]
-    assert "passed" in done.stdout
+    assert "with openai 1." in done.stdout

@@ -312,6 +312,9 @@ def test_every_field_is_documented_and_none_is_invented():
     wanted |= {f"images[].{name}" for name in aimo_shapes.ImageSource.model_fields}
     assert {name for name, _ in rows} == wanted
     assert len(rows) == len(wanted)
+    for letter, shape in (("g", aimo_shapes.Generate), ("e", aimo_shapes.Edit)):
+        there = {name for name, row in rows if letter in row.split("|")[0].split()}
+        assert {name for name in there if "." not in name} == {*shape.model_fields}
     for name, row in rows:
         effect = row.split("|")[2].strip().split(" ")[0].rstrip(":;,.")
         assert effect in ("honoured", "refused", "warned"), (name, effect)

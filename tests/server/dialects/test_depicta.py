@@ -356,6 +356,26 @@ def test_every_field_is_documented_and_none_is_invented():
     wanted |= {"image", "images"}
     assert {name for name, _ in rows} == wanted
     assert len(rows) == len(wanted)
+    of_form = {"e": {"image"}, "c": {"images"}}
+    for letter, shape in zip("gec", SHAPES, strict=True):
+        there = {name for name, row in rows if letter in row.split("|")[0].split()}
+        named = {*shape.model_fields} | of_form.get(letter, set())
+        assert {name for name in there if "." not in name} == named
     for name, row in rows:
-        effect = row.split("|")[2].strip().split(" ")[0].rstrip(":;,.")
-        assert effect in ("honoured", "refused", "warned"), (name, effect)
+        effect = row.split("|")[2].strip()
+        assert effect.split(" ")[0].rstrip(":;,.") in ("honoured", "refused"), (name, effect)
+        assert ("warned" in effect) == (name in WARNS), name
+
+
+SHAPES = (depicta_shapes.Generate, depicta_shapes.Edit, depicta_shapes.Combine)
+WARNS: dict[str, Any] = {"strictness": "normal"}
+
+
+@pytest.mark.parametrize("path", BODIES)
+def test_only_what_is_documented_so_is_warned_of(place: Exhibition, path: str):
+    for name, value in WARNS.items():
+        answer = place.asked(path, **{name: value})
+        assert name in [each["param"] for each in json.loads(answer.headers["x-limner-warnings"])]
+    whole = {name: value for asked, _ in ACTS for name, value in asked.items()} | {"n": 1}
+    place.asked(path, **whole)
+    assert not place.gallery.drafts[-1].ignored

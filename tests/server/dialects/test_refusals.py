@@ -88,6 +88,30 @@ def test_every_refusal_is_told_as_it_always_was(dialect: str):
         assert said == kept[name], name
 
 
+TOLD: dict[str, Callable[..., Any]] = {
+    "aimo": easel.told,
+    "venice": venice_stand.told,
+    "openai": openai_easel.told,
+}
+
+
+@pytest.mark.parametrize("status", [401, 402, 403, 409, 429, 451, 502])
+def test_a_status_that_nothing_raises_yet_is_told_in_every_shape(status: int):
+    class Coming(Refusal):
+        code = "coming"
+
+    Coming.status = status
+    for dialect, told_by in TOLD.items():
+        answer = DIALECTS[dialect](Coming("not today", retry_after=5))
+        told_by(answer, status, *([] if dialect == "venice" else ["coming"]))
+        assert "not today" in answer.text
+        assert answer.headers["retry-after"] == "5"
+    answer = DIALECTS["depicta"](Coming("not today", retry_after=5))
+    assert (answer.status_code, answer.headers["retry-after"]) == (status, "5")
+    body = {"error": "coming", "message": "not today", "request_id": "req_-"}
+    assert answer.json() == body
+
+
 if __name__ == "__main__":
     for each in DIALECTS:
         golden(each).write_text(json.dumps(rendered(each), indent=1) + "\n", "utf-8")

@@ -418,3 +418,11 @@ def test_every_field_is_documented_and_none_is_invented():
         assert re.match(r"(honoured|refused|warned)\b", effect), name
     warns = {*venice_drafts.NOT_YET, *venice_drafts.NOT_PAINTED, "style"}
     assert {name for name, _, effect in rows if effect.startswith("warned")} == warns
+    said = {name: effect for name, _, effect in rows}
+    for _, _, name in WARNS:
+        assert name == "bogus" or "warn" in said[name], name
+    elsewhere = {"negative_prompt", "lora_strength", "images", "cfg_scale", "steps", "scale"}
+    shown = {name for _, _, name in WARNS} | {*venice_drafts.NOT_YET} | elsewhere
+    assert {name for name, effect in said.items() if "warn" in effect} <= shown
+    refused = {"style_references", "inpaint"}
+    assert {name for name, effect in said.items() if effect.startswith("refused")} == refused

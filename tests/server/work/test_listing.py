@@ -55,6 +55,12 @@ def test_rows_have_the_keys_that_clients_require() -> None:
         spec = row["model_spec"]
         assert {"privacy", "pricing", "constraints"} <= spec.keys()
         assert spec["constraints"]["promptCharacterLimit"] == 777
+        pricing = spec["pricing"]
+        assert pricing.keys() & {"generation", "inpaint"}
+        assert pricing["resolutions"].keys() == pricing["quality"].keys() == {"1K", "2K", "4K"}
+        for grades in pricing["quality"].values():
+            assert grades.keys() == {"low", "medium", "high"}
+            assert all(price == {"usd": 0.0, "diem": 0.0} for price in grades.values())
     for model in document()["models"]:  # Depicta
         assert {"id", "name", "can_generate", "can_edit", "image_sizes"} <= model.keys()
         assert isinstance(model["approximate_cost_eur"], str)
