@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+from starlette.types import ASGIApp
 
 from models.contract import Image, Job
 from server import errors
@@ -146,18 +147,23 @@ def front(painter: Painter) -> Front:
 APP = aimo.build(front(STAND))
 
 
+def asked(app: ASGIApp, method: str, path: str, **how: Any) -> httpx2.Response:
+    """One request to an application."""
+
+    async def talk() -> httpx2.Response:
+        transport = httpx2.ASGITransport(app=app)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await client.request(method, path, **how)
+
+    return asyncio.run(talk())
+
+
 def send(
     path: str, easel: Easel | None = None, *, method: str = "POST", **how: Any
 ) -> httpx2.Response:
     """One request to the application, answered by this easel."""
-
-    async def talk() -> httpx2.Response:
-        async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
-            return await client.request(method, path, **how)
-
     STAND.easel = easel or Easel()
-    transport = httpx2.ASGITransport(app=APP)
-    return asyncio.run(talk())
+    return asked(APP, method, path, **how)
 
 
 def generate(body: dict[str, Any], easel: Easel | None = None) -> httpx2.Response:

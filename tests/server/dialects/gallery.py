@@ -21,7 +21,7 @@ from server.work.catalog import Catalog
 from server.work.intake import Draft, Order
 from server.work.recorder import Entry, Telling
 from server.work.service import Admitted, Missed, Painted, Progress, Result, Update
-from tests.server.dialects.easel import RESOLVED, URL, Easel, front
+from tests.server.dialects.easel import RESOLVED, URL, Easel, asked, front
 
 CONFIG = Config.model_validate(
     {
@@ -114,12 +114,7 @@ class Exhibition:
 
     def send(self, path: str, method: str = "POST", **how: Any) -> httpx2.Response:
         """One request."""
-
-        async def talk() -> httpx2.Response:
-            async with self.client() as client:
-                return await client.request(method, path, **how)
-
-        return asyncio.run(talk())
+        return asked(self.app, method, path, **how)
 
     def get(self, path: str, **how: Any) -> httpx2.Response:
         return self.send(path, "GET", **how)

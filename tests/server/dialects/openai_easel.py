@@ -1,6 +1,5 @@
 """The OpenAI dialect on the scripted service, and one-request helpers for its tests."""
 
-import asyncio
 import json
 from dataclasses import replace
 from typing import Any
@@ -14,7 +13,7 @@ from server.settings.tables import Config
 from server.work.catalog import Catalog
 from server.work.intake import Draft
 from tests.server.dialects import easel
-from tests.server.dialects.easel import LIMITS, PNG, STAND, URL
+from tests.server.dialects.easel import LIMITS, PNG, STAND, URL, asked
 
 CATALOG = Catalog.of(
     Config.model_validate(
@@ -64,14 +63,8 @@ def send(
     path: str, easel: Easel | None = None, *, method: str = "POST", **how: Any
 ) -> httpx2.Response:
     """One request to the application, answered by this easel."""
-
-    async def talk() -> httpx2.Response:
-        transport = httpx2.ASGITransport(app=APP)
-        async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
-            return await client.request(method, path, **how)
-
     STAND.easel = easel or Easel()
-    return asyncio.run(talk())
+    return asked(APP, method, path, **how)
 
 
 def generate(body: dict[str, Any], easel: Easel | None = None) -> httpx2.Response:

@@ -1,6 +1,5 @@
 """The same wish, said in four accents, is the same job."""
 
-import asyncio
 import base64
 import io
 from types import ModuleType
@@ -15,7 +14,7 @@ from models.contract import Job
 from server.dialects import aimo, depicta, openai, venice
 from server.sizes import Size
 from server.work.intake import Draft, resolve
-from tests.server.dialects.easel import LIMITS, Easel, front
+from tests.server.dialects.easel import LIMITS, Easel, asked, front
 
 DIALECTS: dict[str, ModuleType] = {
     "aimo": aimo,
@@ -39,14 +38,7 @@ URL = f"data:image/png;base64,{B64}"
 
 def ask(easel: Easel, dialect: str, path: str, **said: Any) -> httpx2.Response:
     """What a dialect answers to a request."""
-    app = DIALECTS[dialect].build(front(easel))
-
-    async def talk() -> httpx2.Response:
-        transport = httpx2.ASGITransport(app=app)
-        async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
-            return await client.post(path, **said)
-
-    return asyncio.run(talk())
+    return asked(DIALECTS[dialect].build(front(easel)), "POST", path, **said)
 
 
 def draft_of(dialect: str, path: str, **said: Any) -> Draft:

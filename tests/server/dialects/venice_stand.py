@@ -1,6 +1,5 @@
 """The Venice dialect before a painter that paints by script, and what sends its tests' requests."""
 
-import asyncio
 import json
 from dataclasses import replace
 from typing import Any
@@ -15,7 +14,7 @@ from server.work.catalog import Catalog
 from server.work.enlargement import Cutting, Enlarged, Wish
 from server.work.intake import Draft, Notice
 from tests.server.dialects import easel
-from tests.server.dialects.easel import B64, PNG
+from tests.server.dialects.easel import B64, PNG, asked
 
 STYLES = [
     {"name": "Anime", "prompt": "{prompt}, inked"},
@@ -96,14 +95,8 @@ def send(
     path: str, easel: Easel | None = None, *, method: str = "POST", **how: Any
 ) -> httpx2.Response:
     """One request to the application, answered by this easel."""
-
-    async def talk() -> httpx2.Response:
-        async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
-            return await client.request(method, path, **how)
-
     STAND.easel = easel or Easel()
-    transport = httpx2.ASGITransport(app=APP)
-    return asyncio.run(talk())
+    return asked(APP, method, path, **how)
 
 
 def ask(path: str, easel: Easel | None = None, **said: Any) -> httpx2.Response:
