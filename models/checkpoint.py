@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import torch
 from PIL import Image as Pillow
 
-from models import audit, device, offload, preview
+from models import audit, device, eight, offload, preview
 from models.canvas import BadJob, Easel, Unloadable
 from models.contract import Image, Job, ModelSpec, Task
 from models.lora import Dress, Loras
@@ -20,6 +20,7 @@ from models.pixels import delivered, to_pillow
 from models.preview import Preview
 from models.recall import Recall
 from models.shell import shell
+from models.shortcuts import Shortcuts
 from models.tuning import tuned
 from models.watch import Watch, watched
 
@@ -120,6 +121,7 @@ class Family:
         """
         with device.named_faults():
             self.prepare(pipe)
+            eight.reduce(pipe, spec, target)
             offload.place(pipe, spec.offload, target)
             way = tuned(pipe, spec, target)
             shown = preview.of(pipe.vae, Path(spec.preview) if spec.preview else None)
@@ -132,6 +134,8 @@ class Family:
             spec.scheduler,
             Loras.of(pipe, spec.loras),
             way,
+            Shortcuts.of(pipe, spec),
+            spec.tuning.fp8,
         )
 
 
@@ -147,6 +151,8 @@ class Checkpoint:
     scheduler: str  # one of the family's; empty: the checkpoint's own
     loras: Loras
     way: Way = plainly  # how its forwards are run
+    shortcuts: Shortcuts | None = None
+    fp8: bool = False  # whether its large layers are in 8 bits
     recall: Recall = field(default_factory=Recall)
 
     @property
@@ -171,13 +177,17 @@ class Checkpoint:
         kind = self._kind(job, inputs, mask)
         images = Images([to_pillow(image) for image in inputs], mask and to_pillow(mask))
         said = self.family.arguments(self.pipe, kind, job, images)
-        watch = Watch(easel, lambda latents: self._render(latents, job))
+        share = said.get("strength", 1.0)
+        shortcut = self.shortcuts and self.shortcuts.canvas(job, share, self.way)
+        ended = shortcut and shortcut.end_step
+        watch = Watch(easel, lambda latents: self._render(latents, job), ended)
         dress = Dress(self.loras, job.loras) if self.loras.files else None
         own = shell(
             *(self.pipe, kind, watch.ask, easel.note),
             scheduler=self._scheduler(job),
             dress=dress,
             way=self.way,
+            alone=shortcut,
         )
         self.recall.attach(own, dress and dress.wanted)
         if dress is not None:
@@ -196,6 +206,8 @@ class Checkpoint:
                 callback_on_step_end=watch.on_step_end,
                 callback_on_step_end_tensor_inputs=watched(own),
             ).images[0]
+            if shortcut is not None:
+                shortcut.tell(easel, own.num_timesteps)
             return delivered(picture, inputs[0] if inputs else None, easel)
 
     @property
@@ -229,6 +241,8 @@ class Checkpoint:
         return self.preview.render(self.family.unpack(self.pipe, latents, job))
 
     def _note_limits(self, job: Job, easel: Easel) -> None:
+        if self.fp8:
+            easel.note(eight.LABEL)
         negates = self.family.negates(self.pipe, job.guidance)
         texts = {"prompt": job.prompt, "negative_prompt": job.negative_prompt if negates else ""}
         for name, text in texts.items():

@@ -69,6 +69,10 @@ class Tuning(Value, frozen=True, kw_only=True):
 
     compile: bool = False  # the denoiser's repeated blocks and the decoder; changes rounding
     graphs: bool = False  # replay small forwards on a GPU instead of launching their kernels
+    # What is faster and not the same; pictures are labelled.
+    fp8: bool = False  # the transformer's large layers in 8 bits; on GPUs that multiply so
+    step_cache: float = 0.0  # skip blocks when the first one does nearly the same again; 0: never
+    step_forecast: int = 0  # run the denoiser in one step of so many; 0 or 1: in each
 
 
 class ModelSpec(Value, frozen=True, kw_only=True):

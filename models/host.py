@@ -60,7 +60,10 @@ def expected(model: ModelSpec, device_name: str) -> int:
     dtype = device.dtype_for(model.dtype, device.choose(device_name))
     away = AWAY[model.offload]
     base = Path(model.base) if model.base else None
-    return weights.numbers(Path(model.path), base, without=away) * dtype.itemsize
+    size = weights.numbers(Path(model.path), base, without=away) * dtype.itemsize
+    if model.tuning.fp8 and "transformer" not in away:
+        size -= weights.spared(Path(model.path), base, dtype.itemsize)
+    return size
 
 
 def check_weights(model: ModelSpec, alive: Callable[[], None]) -> None:

@@ -45,6 +45,7 @@ def shell(
     merging: bool = True,
     dress: Dress | None = None,
     way: Way = plainly,
+    alone: Way | None = None,
 ) -> Any:
     """A `kind` of pipeline over the components of `pipe`, stopping at its denoiser and decoder.
 
@@ -55,12 +56,18 @@ def shell(
         merging: whether its forwards may be shared with other canvases.
         dress: the adapters that the denoiser is to wear.
         way: how its forwards are run.
+        alone: how those of its denoiser are run instead, none of them shared.
     """
     name = denoiser_name(pipe)
     parts: dict[str, Any] = dict(pipe.components)
     parts["scheduler"] = copy.deepcopy(pipe.scheduler) if scheduler is None else scheduler
     denoiser, vae = parts[name], parts["vae"]
-    forward = paused(denoiser, "forward", ask, merging=merging, dress=dress, way=way)
+    forward = paused(
+        *(denoiser, "forward", ask),
+        merging=merging and alone is None,
+        dress=dress,
+        way=alone or way,
+    )
     parts[name] = StandIn(denoiser, forward=forward)
     decode = or_in_tiles(vae, paused(vae, "decode", ask, merging=merging, way=way), ask, note)
     parts["vae"] = StandIn(vae, decode=cast(vae, decode), encode=cast(vae, vae.encode))

@@ -26,6 +26,7 @@ class Watch:
 
     easel: Easel
     render: Callable[[torch.Tensor], Image]
+    ended: Callable[[], None] | None = None  # told of each step, before the easel is
     seen: torch.Tensor | None = None  # the noisy latents that a UNet was shown last
 
     def ask(self, call: Call) -> Any:
@@ -50,6 +51,8 @@ class Watch:
                 clean = arrived(own.scheduler, values["latents"][-1], prediction)
             return self.render(clean)
 
+        if self.ended is not None:
+            self.ended()
         self.easel.step(i + 1, own.num_timesteps, picture)
         return {}
 

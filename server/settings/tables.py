@@ -22,6 +22,7 @@ from pydantic import (
 
 from models.contract import SCHEDULERS, Dtype, Offload, Task
 from server.library.snapshots import HF, Repository
+from server.settings import lossy
 from server.settings.addresses import (
     bare_host,
     database,
@@ -222,6 +223,9 @@ class ModelTable(Table):
     offload: Offload = "none"
     compile: bool = False
     graphs: bool = False
+    fp8: bool = False
+    step_cache: float = Field(default=0, ge=0, le=1, allow_inf_nan=False)
+    step_forecast: int = Field(default=0, ge=0, le=10)
     preload: bool | None = None
     pinned: bool = False
     keep_seconds: float = Field(default=0, ge=0, allow_inf_nan=False)
@@ -266,6 +270,8 @@ class ModelTable(Table):
         elif self.scheduler and self.scheduler not in SCHEDULERS:
             yield f"scheduler must be one of {', '.join(SCHEDULERS)}, not {self.scheduler!r:.60}"
         yield from self._size_problems()
+        asked = {key: getattr(self, key) for key in lossy.FAMILIES}
+        yield from lossy.problems(self.family, asked, self.offload)
         tiers = self.steps_by_quality
         for name, steps in {"steps": self.steps, **tiers.model_dump()}.items():
             if not self.steps_range[0] <= steps <= self.steps_range[1]:

@@ -289,6 +289,7 @@ def test_a_server_is_open_only_if_that_is_meant(write):
 
 # -- What is refused -------------------------------------------------------------------------------
 
+FLUX = SD.replace('"sd"', '"flux"') + 'path = "x"\n'
 ALIAS = '[[alias]]\nmodel = "{}"\nnames = {}\n'
 STYLE = '[[style]]\nname = "{}"\nprompt = "{}"\n'
 
@@ -379,6 +380,18 @@ MISTAKES = {
         ["[[style]] Pop: prompt: must hold {prompt} exactly once"],
     ),
     "style without prompt": (TOY + STYLE.format("Pop", "pop"), ["[[style]] Pop: prompt", "prompt"]),
+    "fp8 of a UNet": (SD + 'path = "x"\nfp8 = true\n', ["sd: fp8 must be left out", "sd3, flux"]),
+    "cache of a UNet": (SD + 'path = "x"\nstep_cache = 0.1\n', ["sd: step_cache must be left out"]),
+    "forecast of a toy": (TOY + "step_forecast = 3\n", ["step_forecast must be left out: only"]),
+    "cache and forecast": (
+        FLUX + "step_cache = 0.1\nstep_forecast = 3\n",
+        ["flux: step_cache and step_forecast do not go together"],
+    ),
+    "cache of what travels": (
+        FLUX + 'step_cache = 0.1\noffload = "all"\n',
+        ['flux: step_cache does not go with offload = "all"'],
+    ),
+    "negative cache": (FLUX + "step_cache = -0.1\n", ["step_cache", "greater than or equal to 0"]),
     "include": ('include = "x.toml"\n' + TOY, ["include: must be a list"]),
     "missing include": ('include = ["x.toml"]\n' + TOY, ["x.toml: there is no such file"]),
 }
@@ -497,6 +510,7 @@ def test_model_spec(write, tmp_path):
             "[worker]\nthreads = 3\ndevice = 'cpu'\n"
             + SD
             + 'path = "weights"\nscheduler = "ddim"\nmax_batch = 2\ncompile = true\ngraphs = true\n'
+            + "step_forecast = 3\n"
         )
     )
     spec = model_spec(config.model[0])
@@ -508,8 +522,10 @@ def test_model_spec(write, tmp_path):
         width=64,
         height=64,
         max_batch=2,
-        tuning=Tuning(compile=True, graphs=True),
+        tuning=Tuning(compile=True, graphs=True, step_forecast=3),
     )
+    flux = model_spec(load(write(FLUX + "fp8 = true\nstep_cache = 0.1\n")).model[0])
+    assert flux.tuning == Tuning(fp8=True, step_cache=0.1)
     worker = worker_spec(config)
     assert (worker.device, worker.threads, worker.models) == ("cpu", 3, (spec,))
 
