@@ -80,7 +80,7 @@ def raw(result: Result, said: Said, headers: Mapping[str, str]) -> Response:
     return Response(first.picture.data, headers=head, media_type=first.picture.mime)
 
 
-def _always(name: str, seconds: Mapping[str, float] | None = None) -> dict[str, str]:
+def _always(name: str, seconds: Mapping[str, float]) -> dict[str, str]:
     """What every answer with pictures says: when it was made, that nothing was blurred, its id, and
     where its time went."""
     return {
@@ -88,7 +88,7 @@ def _always(name: str, seconds: Mapping[str, float] | None = None) -> dict[str, 
         "x-venice-is-blurred": "false",
         "x-venice-is-content-violation": "false",
         "X-Limner-Id": name,
-        **web.timing_header(seconds or {}),
+        **web.timing_header(seconds),
     }
 
 
@@ -224,7 +224,7 @@ class Routes:
         shape = await self._read(request, shapes.Upscale, "image")
         wish = await drafts.of_upscale(shape, self.front)
         larger = await unless_gone(self.front.painter.enlarge(wish), left(request.receive))
-        head = _warnings(larger.notices, ONE) | _always(larger.id)
+        head = _warnings(larger.notices, ONE) | _always(larger.id, larger.seconds)
         return Response(larger.picture.data, headers=head, media_type=larger.picture.mime)
 
     async def background_remove(self, request: Request) -> Response:

@@ -8,7 +8,7 @@ import logging
 import math
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from models.contract import Image
@@ -46,11 +46,12 @@ class Cutting:
 
 @dataclass(frozen=True, slots=True)
 class Enlarged:
-    """The picture, the id of its request, and what was not as asked."""
+    """The picture, the id of its request, what was not as asked, and where the time went."""
 
     id: str
     picture: Picture
     notices: tuple[Notice, ...]
+    seconds: Mapping[str, float]  # "paint", which is to scale; "encode", "total"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +78,19 @@ class Darkroom:
         opened, size = await self._open(wish.image)
         target, notices = planned(size, wish.scale, min(wish.max_pixels, self.output_pixels))
         with self._telling(wish.dialect, "enlarge", LANCZOS, size, target) as telling:
-            picture = await encode(await asyncio.to_thread(enlarged, opened.image, target), "png")
+            opened_at = time.monotonic()
+            larger = await asyncio.to_thread(enlarged, opened.image, target)
+            scaled = time.monotonic()
+            picture = await encode(larger, "png")
+            done = time.monotonic()
             telling.painted(0)
-            took = time.monotonic() - began
-            telling.resulted((), {"queue": 0.0, "paint": took, "total": took})
+            spent = {"paint": scaled - opened_at, "encode": done - scaled, "total": done - began}
+            telling.resulted((), spent)
         if opened.flattened:
             notices = (*notices, Notice(PARAM, FLATTENED))
         log.info("id=%s dialect=%s enlarged %s to %s total=%.3f",
-                 telling.id, wish.dialect, size, target, took)  # fmt: skip
-        return Enlarged(telling.id, picture, (*wish.ignored, *notices))
+                 telling.id, wish.dialect, size, target, spent["total"])  # fmt: skip
+        return Enlarged(telling.id, picture, (*wish.ignored, *notices), spent)
 
     async def cut_out(self, wish: Cutting) -> Picture:
         """What an image shows, without its background. There is no model for it yet.

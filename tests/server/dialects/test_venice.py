@@ -322,6 +322,7 @@ def test_an_enlarged_picture(scale: float | None):
         assert answer.headers["content-type"] == "image/png"
         assert warned(answer) == {"scale": "less"}
         assert answer.headers["x-limner-id"] == "img-1"
+        assert answer.headers["server-timing"] == "total;dur=500.0"
         assert answer.headers["x-venice-is-blurred"] == "false"
         assert answer.headers["x-venice-timestamp"]
         [wish] = easel.wishes

@@ -62,7 +62,7 @@ class Easel(easel.Easel):
         self._look(wish.image)
         self.wishes.append(wish)
         notices = (*wish.ignored, Notice("scale", "less"))
-        return Enlarged("img-1", Picture(b"large", "png", 80, 60), notices)
+        return Enlarged("img-1", Picture(b"large", "png", 80, 60), notices, {"total": 0.5})
 
     async def cut_out(self, wish: Cutting) -> Picture:
         if self.breaks:
