@@ -27,6 +27,7 @@ class Loras:
     files: Mapping[str, Path]
     worn: LoraSet = ()
     attached: list[str] = field(default_factory=list[str])  # the most recently worn last
+    aside: list[tuple[Any, str, Any]] = field(default_factory=list[tuple[Any, str, Any]])
 
     @classmethod
     def of(cls, pipe: Any, specs: Sequence[LoraSpec]) -> "Loras":
@@ -43,18 +44,35 @@ class Loras:
         if wanted == self.worn:
             return
         if not wanted:
-            self.pipe.disable_lora()
+            self._undress()
             self.worn = ()
             return
-        if self.attached:
-            self.pipe.enable_lora()  # nothing can be attached beside what is switched off
         self.worn = (("", 0.0),)  # unknown, should attaching fail
+        self._dress()
         for name, _ in wanted:
             self._attach(name)
         names, weights = zip(*wanted, strict=True)
         self.pipe.set_adapters(list(names), adapter_weights=list(weights))
         self.worn = wanted
         self._let_go(names)
+
+    def _undress(self) -> None:
+        """Put the checkpoint's own layers where peft has wrapped them.
+
+        Switched off in place, wrappers would still cost each forward their calls, and a compiled
+        network is one without them.
+        """
+        for part in self.pipe.components.values():
+            if isinstance(part, torch.nn.Module):
+                self.aside += wrapped(part)
+        for parent, name, wrapper in self.aside:
+            setattr(parent, name, wrapper.get_base_layer())
+
+    def _dress(self) -> None:
+        """Put the wrappers back."""
+        for parent, name, wrapper in self.aside:
+            setattr(parent, name, wrapper)
+        self.aside.clear()
 
     def _attach(self, name: str) -> None:
         if name in self.attached:
@@ -89,6 +107,18 @@ class Loras:
                 return
             self.pipe.delete_adapters(name)
             self.attached.remove(name)
+
+
+def wrapped(network: torch.nn.Module) -> list[tuple[Any, str, Any]]:
+    """Every layer that peft has wrapped: whose it is, its name there, and the wrapper."""
+    from peft.tuners.tuners_utils import BaseTunerLayer  # slow, and here by now or not needed
+
+    return [
+        (parent, name, child)
+        for parent in network.modules()
+        for name, child in parent.named_children()
+        if isinstance(child, BaseTunerLayer)
+    ]
 
 
 @dataclass(frozen=True, slots=True)
