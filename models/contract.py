@@ -85,8 +85,9 @@ class ModelSpec(Value, frozen=True, kw_only=True):
     preview: str = ""  # the folder of an AutoencoderTiny; empty: linear factors
     dtype: Dtype = "auto"
     scheduler: str = ""  # one of SCHEDULERS; empty: as the folder says
-    width: int  # paint size of the warm-up picture, px
+    width: int  # paint size of the first warm-up picture, px
     height: int
+    buckets: tuple[tuple[int, int], ...] = ()  # width and height of others that are tried ahead
     max_batch: int = 4  # canvases per forward at the most
     offload: Offload = "none"
     tuning: Tuning = Tuning()
@@ -229,14 +230,39 @@ class Loading(Event, frozen=True):
     model: str
 
 
+class Cap(Value, frozen=True):
+    """How many canvases may share a call, as measured: as many as still raise throughput."""
+
+    kind: str  # of call: "forward", "decode" …
+    width: int  # of the pictures, px
+    height: int
+    canvases: int
+    seconds: float  # of such a call with one canvas in it
+
+
 class Loaded(Event, frozen=True):
-    """A model is in memory, passed its audit and painted its warm-up picture."""
+    """A model is in memory, passed its audit and painted its warm-up pictures."""
 
     model: str
     tasks: tuple[Task, ...]  # what these weights can do
     seconds: float
-    max_batch: int  # canvases per forward that still raise throughput, as measured
+    caps: tuple[Cap, ...]
     size: int  # bytes of its weights, as measured
+    compiled: int = 0  # graphs, for this loading of it
+
+    @property
+    def max_batch(self) -> int:
+        """The most canvases that any of its calls may hold."""
+        return max((cap.canvases for cap in self.caps), default=1)
+
+
+class Compiled(Event, frozen=True):
+    """So many graphs were compiled since the worker started while no model was being loaded.
+
+    Each kept somebody waiting. There ought to be none.
+    """
+
+    graphs: int
 
 
 class Evicted(Event, frozen=True):
@@ -318,6 +344,7 @@ AnyEvent: TypeAlias = (
     Ready
     | Loading
     | Loaded
+    | Compiled
     | Evicted
     | LoadFailed
     | Room

@@ -1,7 +1,8 @@
 """What a worker has to ask of its device. Imports torch only if a model of the worker needs it."""
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 from models import families, manifest, weights
@@ -108,3 +109,44 @@ def describe(job: str, spec: WorkerSpec, models: tuple[str, ...]) -> AnyEvent:
     target = device.choose(spec.device)
     memory = device.memory(target)
     return Described(job, str(target), device.name(target), memory.total, memory.free, models)
+
+
+class Compilations:
+    """What a worker compiles: only while a model is loaded, and counted otherwise."""
+
+    def __init__(self, spec: WorkerSpec) -> None:
+        self._any = any(model.tuning.compile for model in spec.models) and not torchless(spec)
+        if self._any:
+            from models import compilation
+
+            compilation.seal()
+        self._in_time = self._all()  # those that were nobody's to wait for
+
+    @contextlib.contextmanager
+    def of(self, model: ModelSpec, alive: Callable[[], None]) -> Generator[Callable[[], int]]:
+        """Compile what the model meets meanwhile; tells how many graphs that were.
+
+        Each takes seconds, so `alive` is called as it begins.
+        """
+        before = self._all()
+        if not (self._any and model.tuning.compile):
+            yield lambda: 0
+            return
+        from models import compilation
+
+        try:
+            with compilation.unsealed(alive):
+                yield lambda: self._all() - before
+        finally:
+            self._in_time += self._all() - before
+
+    def late(self) -> int:
+        """Graphs that were compiled while no model was loaded."""
+        return self._all() - self._in_time
+
+    def _all(self) -> int:
+        if not self._any:
+            return 0
+        from models import compilation
+
+        return compilation.compiled()

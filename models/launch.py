@@ -13,6 +13,7 @@ import sys
 import types
 from collections.abc import Generator, Iterable
 from multiprocessing.context import ForkServerProcess
+from pathlib import Path
 
 from models.contract import WorkerSpec
 from models.families import MODULES, TORCHLESS
@@ -29,13 +30,19 @@ ENVIRONMENT = {
 }
 
 
-def prepare(family_names: Iterable[str], threads: int) -> None:
+def prepare(family_names: Iterable[str], threads: int, compiled: Path | None = None) -> None:
     """Choose what the forkserver preloads. To be called once, before the first `start`.
+
+    Args:
+        compiled: where what torch compiles is kept for the next time; a folder that nobody else
+            may write to, for what lies there is run.
 
     Raises:
         KeyError: no such family.
     """
-    os.environ.update({name: os.environ.get(name, value) for name, value in ENVIRONMENT.items()})
+    kept = {"TORCHINDUCTOR_CACHE_DIR": str(compiled)} if compiled else {}
+    wanted = ENVIRONMENT | kept
+    os.environ.update({name: os.environ.get(name, value) for name, value in wanted.items()})
     if threads:
         os.environ["OMP_NUM_THREADS"] = str(threads)
     names = set(family_names)

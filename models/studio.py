@@ -47,7 +47,8 @@ class Studio:
     def __init__(self, emit: Callable[[AnyEvent], None]) -> None:
         self._emit = emit
         self._canvases: dict[tuple[str, int], Canvas] = {}
-        self._caps: dict[tuple[str, str], int] = {}  # canvases per call, by model id and kind
+        # Canvases per call by the area of their pictures; by model id and kind.
+        self._caps: dict[tuple[str, str], dict[int, int]] = {}
         self._fits: dict[Hashable, int] = {}  # less than the cap, where memory ran out before
         self._ticks = 0
 
@@ -55,9 +56,13 @@ class Studio:
         """Live canvases."""
         return len(self._canvases)
 
-    def cap(self, model: str, kind: str, canvases: int) -> None:
-        """Let a model's calls of a kind hold this many canvases at the most; 1 unless told."""
-        self._caps[model, kind] = canvases
+    def cap(self, model: str, kind: str, canvases: int, area: int = 0) -> None:
+        """Let a model's calls of a kind hold this many canvases at the most; 1 unless told.
+
+        It holds for pictures of so many pixels, for smaller ones unless they have a cap of their
+        own, and where there is none for larger ones, for those too.
+        """
+        self._caps.setdefault((model, kind), {})[area] = canvases
 
     def start(
         self, model: Model, job: Job, index: int, inputs: Sequence[Image], mask: Image | None
@@ -98,10 +103,16 @@ class Studio:
         if not groups:
             return []
         key, group = next(iter(groups.items()))
+        return places(group, self._fits.get(key, self._cap(group)))
+
+    def _cap(self, group: Sequence[Canvas]) -> int:
+        """That of the nearest size which is not smaller, or else of the largest."""
         call = group[0].waiting
         assert call is not None
-        cap = self._caps.get((group[0].job.model, call.kind), 1)
-        return places(group, self._fits.get(key, cap))
+        caps = self._caps.get((group[0].job.model, call.kind), {})
+        area = max(canvas.job.width * canvas.job.height for canvas in group)
+        larger = [measured for measured in caps if measured >= area]
+        return caps[min(larger) if larger else max(caps)] if caps else 1
 
     def _advance(self, group: list[Canvas]) -> None:
         calls = [canvas.waiting for canvas in group if canvas.waiting]

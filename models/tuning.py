@@ -17,13 +17,23 @@ from models.shell import denoiser_name
 
 def tuned(pipe: Any, spec: ModelSpec, device: torch.device) -> Way:
     """Tune a pipeline whose parts are where they belong; how its shared forwards are run."""
+    stays = spec.offload != "all"  # else weights move between two forwards, and hooks move them
+    way = compiling(pipe) if spec.tuning.compile and stays else plainly
     if device.type != "cuda":
-        return plainly
+        return way
     in_channels_last(pipe)
-    way = fastest_first(device, plainly)
-    if spec.tuning.graphs and spec.offload != "all":  # whose weights move between two forwards
+    way = fastest_first(device, way)
+    if spec.tuning.graphs and stays:
         way = Graphs(way)
     return way
+
+
+def compiling(pipe: Any) -> Way:
+    """Have the pipeline's networks compiled when they are next run; how they are to be run then."""
+    from models import compilation  # takes a second that only those pay who compile
+
+    compilation.in_regions(getattr(pipe, denoiser_name(pipe)), pipe.vae.decoder)
+    return compilation.bare_only(plainly)
 
 
 def in_channels_last(pipe: Any) -> None:

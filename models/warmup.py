@@ -1,43 +1,92 @@
 """The first pictures of a model: they warm it up and tell how many canvases pay at once."""
 
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
 
 from models.canvas import Call, Canvas, CanvasCancelled, Model, OutOfMemory
-from models.contract import Image, Job, ModelSpec
+from models.contract import Cap, Image, Job, ModelSpec
 
 STEPS = 4
+GUIDANCE = 4.0
 SIZES = (2, 3, 4, 6, 8, 12, 16)  # canvases per forward that are tried, in order
 WORTHWHILE = 1.05  # times as many canvases per second as with fewer
 COMPANY = 1.9  # times as long as alone that a call in company may take
 PATIENCE = 10.0  # seconds; a device this slow gains nothing from larger forwards
+ALIKE = 0.75  # of an area; what is not smaller by more has the same caps
 
-Seconds = Mapping[str, float]  # of one call, by its kind
+Seconds: TypeAlias = Mapping[str, float]  # of one call, by its kind
+Size: TypeAlias = tuple[int, int]  # width and height, px
 
 
 class WarmUpFailed(Exception):
     """The model loaded but cannot paint."""
 
 
-def warm_up(model: Model, spec: ModelSpec) -> dict[str, int]:
-    """Paint in ever larger company; for each kind of call, how many canvases it may hold.
+def warm_up(model: Model, spec: ModelSpec) -> tuple[Cap, ...]:
+    """Paint in ever larger company; for each kind of call and size, how many canvases it may hold.
 
-    That many still raised throughput, and cost none of them twice its time alone.
+    That many still raised throughput, and cost none of them twice its time alone. The largest size
+    comes first: what there is no time to measure is smaller, and has the caps of a larger one.
 
     Raises:
         WarmUpFailed: a picture did not come out.
     """
-    began = time.perf_counter()
-    lockstep(model, spec, 1)  # the first is slow for reasons that do not come back
-    alone = lockstep(model, spec, 1)
+    rehearse(model, spec)
+    end = time.perf_counter() + PATIENCE
+    largest, *smaller = measured(spec)
+    lockstep(model, spec, largest, 1)  # the first is slow for reasons that do not come back
+    caps = [*search(model, spec, largest, end)]
+    for size in smaller:
+        if time.perf_counter() < end:
+            caps += search(model, spec, size, end)
+    return tuple(caps)
+
+
+def rehearse(model: Model, spec: ModelSpec) -> None:
+    """Have all that is compiled met once: every size; one row, and several.
+
+    Raises:
+        WarmUpFailed: a picture did not come out.
+    """
+    if not spec.tuning.compile:
+        return
+    alone, together = 1, min(2, spec.max_batch)
+    lockstep(model, spec, (spec.width, spec.height), alone, steps=1, guidance=1.0)
+    for size in sizes(spec):
+        for canvases in (alone, together):
+            lockstep(model, spec, size, canvases, steps=1)
+
+
+def sizes(spec: ModelSpec) -> Sequence[Size]:
+    """All that are tried ahead."""
+    return ((spec.width, spec.height), *spec.buckets)
+
+
+def measured(spec: ModelSpec) -> Sequence[Size]:
+    """Those whose caps are measured: one of each that are about alike, the largest first."""
+    chosen: list[Size] = []
+    for size in sorted(sizes(spec), key=area, reverse=True):
+        if not chosen or area(size) < ALIKE * area(chosen[-1]):
+            chosen.append(size)
+    return chosen
+
+
+def area(size: Size) -> int:
+    """Pixels."""
+    return size[0] * size[1]
+
+
+def search(model: Model, spec: ModelSpec, size: Size, end: float) -> Iterator[Cap]:
+    """The caps of one size, as far as they are found until then."""
+    alone = lockstep(model, spec, size, 1)
     caps, rates = dict.fromkeys(alone, 1), {kind: 1 / took for kind, took in alone.items()}
     growing = set(alone)
-    for canvases in (size for size in SIZES if size <= spec.max_batch):
-        if not growing or time.perf_counter() - began > PATIENCE:
+    for canvases in (company for company in SIZES if company <= spec.max_batch):
+        if not growing or time.perf_counter() > end:
             break
         try:
-            together = lockstep(model, spec, canvases)
+            together = lockstep(model, spec, size, canvases)
         except OutOfMemory:
             break
         for kind in list(growing):
@@ -46,14 +95,25 @@ def warm_up(model: Model, spec: ModelSpec) -> dict[str, int]:
                 caps[kind], rates[kind] = canvases, rate
             else:
                 growing.remove(kind)
-    return caps
+    for kind, canvases in caps.items():
+        yield Cap(kind, *size, canvases, alone[kind])
 
 
-def lockstep(model: Model, spec: ModelSpec, canvases: int) -> Seconds:
+def lockstep(
+    model: Model,
+    spec: ModelSpec,
+    size: Size,
+    canvases: int,
+    steps: int = STEPS,
+    guidance: float = GUIDANCE,
+) -> Seconds:
     """The shortest time of each kind of call, with so many canvases in it."""
-    base = Image(spec.width, spec.height, "RGB", bytes(3 * spec.width * spec.height))
-    mask = Image(spec.width, spec.height, "L", b"\xff" * spec.width * spec.height)
-    job = warm_up_job(model, spec, canvases)
+    width, height = size
+    base = Image(width, height, "RGB", bytes(3 * width * height))
+    mask = Image(width, height, "L", b"\xff" * width * height)
+    job = warm_up_job(
+        *(model, spec, canvases), width=width, height=height, steps=steps, guidance=guidance
+    )
     row = [Canvas(job, index, lambda *_: None) for index in range(canvases)]
     for canvas in row:
         canvas.start(model, [base][: job.inputs], mask if job.masked else None)
@@ -105,7 +165,7 @@ def run(calls: Sequence[Call]) -> tuple[Sequence[Any] | None, str]:
         return None, str(error)
 
 
-def warm_up_job(model: Model, spec: ModelSpec, canvases: int) -> Job:
+def warm_up_job(model: Model, spec: ModelSpec, canvases: int, **how: Any) -> Job:
     """A job for so many pictures, of the plainest task that the model does."""
     task = model.tasks[0]
     return Job(
@@ -113,11 +173,8 @@ def warm_up_job(model: Model, spec: ModelSpec, canvases: int) -> Job:
         model=spec.id,
         task=task,
         prompt="a red circle on a blue background",
-        width=spec.width,
-        height=spec.height,
-        steps=STEPS,
-        guidance=4.0,
         seeds=tuple(range(canvases)),
         inputs=0 if task == "generate" else 1,
         masked=task == "inpaint",
+        **how,
     )

@@ -13,7 +13,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 import msgspec
 import setproctitle
@@ -26,6 +26,8 @@ from models.contract import (
     Attach,
     Cancel,
     Cancelled,
+    Cap,
+    Compiled,
     Describe,
     Failed,
     Fault,
@@ -43,7 +45,7 @@ from models.contract import (
 )
 from models.residency import Residency
 from models.studio import Studio
-from models.warmup import warm_up
+from models.warmup import rehearse, warm_up
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +85,9 @@ class Worker:
         self._postponed: list[Paint] = []  # for models that are loaded when the studio is empty
         self._attached: dict[str, dict[tuple[str, int], Image]] = {}
         self._used: set[str] = set()  # models painted with since the studio was empty
-        self._caps: dict[str, Mapping[str, int]] = {}  # by model, measured when first loaded
+        self._caps: dict[str, Sequence[Cap]] = {}  # by model, measured when first loaded
+        self._compilations = host.Compilations(spec)
+        self._late = 0  # of those, what was told of
         self._most = LEAST_ROOM
         self._broken: dict[str, float] = {}  # models that did not load, and when
         self._open = False  # whether room was told
@@ -99,6 +103,9 @@ class Worker:
         while not self._stopping:
             self._obey_waiting()
             self._studio.tick()
+            if (late := self._compilations.late()) > self._late:
+                self._late = late
+                self._emit(Compiled(late))
         self._studio.close()
 
     def _read(self) -> None:
@@ -215,17 +222,33 @@ class Worker:
             OutOfMemory, Unloadable, or whatever a family's libraries raise.
         """
         began = time.perf_counter()
-        self._emit(Loading(spec.id))
-        host.check_weights(spec, alive=lambda: self._emit(Loading(spec.id)))
+
+        def alive() -> None:
+            self._emit(Loading(spec.id))
+
+        alive()
+        host.check_weights(spec, alive)
         model = families.loader(spec.family)(spec, self._spec.device)
-        if spec.id not in self._caps:
-            self._caps[spec.id] = warm_up(model, spec)
-        for kind, canvases in self._caps[spec.id].items():
-            self._studio.cap(spec.id, kind, canvases)
+        with self._compilations.of(spec, alive) as compiled:
+            caps = self._warm(model, spec)
         took = time.perf_counter() - began
-        most = max(self._caps[spec.id].values(), default=1)
-        if most > self._most:
-            self._most = most
+        news = Loaded(spec.id, model.tasks, took, tuple(caps), model.size, compiled())
+        self._make_room(news.max_batch)
+        return model, news
+
+    def _warm(self, model: Model, spec: ModelSpec) -> Sequence[Cap]:
+        """Make a model ready to paint; how many canvases its calls may hold."""
+        if spec.id in self._caps:
+            rehearse(model, spec)
+        else:
+            self._caps[spec.id] = warm_up(model, spec)
+            for cap in self._caps[spec.id]:
+                self._studio.cap(spec.id, cap.kind, cap.canvases, cap.width * cap.height)
+        return self._caps[spec.id]
+
+    def _make_room(self, canvases: int) -> None:
+        """Take on as many at once as share a call."""
+        if canvases > self._most:
+            self._most = canvases
             if self._open:
-                self._emit(Room(most))
-        return model, Loaded(spec.id, model.tasks, took, most, model.size)
+                self._emit(Room(canvases))

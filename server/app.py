@@ -41,7 +41,8 @@ from server.work.errands import Errands
 from server.work.service import Service
 from server.work.status import Status, status
 
-KEY_FILE, DATABASE_FILE = "signing.key", "limner.db"  # in the data folder
+# In the data folder.
+KEY_FILE, DATABASE_FILE, COMPILED_FOLDER = "signing.key", "limner.db", "compiled"
 BASES = {"aimo": "/api/v1", "venice": "/api/v1", "depicta": "/v1", "openai": "/v1"}
 
 
@@ -116,7 +117,11 @@ def assemble(config: Config) -> Parts:
     limits = config.limits
     absent = missing(config)
     spec = worker_spec(config)
-    launch.prepare({model.family for model in spec.models}, config.worker.threads)
+    launch.prepare(
+        {model.family for model in spec.models},
+        config.worker.threads,
+        compiled=config.server.data_dir / COMPILED_FOLDER,
+    )
     engine = LocalEngine(spec, config.worker.start_seconds, absent)
     dispatch = Dispatch([engine], Backlog(limits.waiting))
     decoders = Decoders(

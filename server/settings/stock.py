@@ -61,7 +61,8 @@ def worker_spec(config: Config) -> WorkerSpec:
 
 
 def model_spec(model: ModelTable, preload: bool = True) -> ModelSpec:
-    """What a worker is told of a model; it warms up on the first native size."""
+    """What a worker is told of a model; it warms up on its native sizes, from the first."""
+    first, *others = model.native
     return ModelSpec(
         id=model.id,
         family=model.family,
@@ -70,8 +71,9 @@ def model_spec(model: ModelTable, preload: bool = True) -> ModelSpec:
         scheduler=model.scheduler,
         base=str(place_of(model.base)) if model.base else "",
         preview=str(place_of(model.preview)) if model.preview else "",
-        width=model.native[0].width,
-        height=model.native[0].height,
+        width=first.width,
+        height=first.height,
+        buckets=tuple((size.width, size.height) for size in others),
         max_batch=model.max_batch,
         offload=model.offload,
         tuning=Tuning(

@@ -279,6 +279,8 @@ class ModelTable(Table):
                 yield f"{label} must be inside steps_range {list(self.steps_range)}, not {steps}"
         if self.pinned and (self.keep_seconds or self.preload is False):
             yield "pinned models are loaded at the start and kept; leave the other key out"
+        if self.compile and self.offload == "all":
+            yield 'compile must be left out with offload = "all": what travels is not compiled'
         if not self.guidance_range[0] <= self.guidance <= self.guidance_range[1]:
             yield f"guidance must be inside guidance_range {list(self.guidance_range)}"
 

@@ -241,7 +241,7 @@ class LocalEngine:
                 self.failures = self._absent | self._reported
             case Loading(model):
                 self._loading = model
-            case Loaded(model, tasks, seconds, max_batch, size):
+            case Loaded(model, tasks, seconds, size=size):
                 self._loading = None
                 self._killed_by.pop(model, None)
                 self.models[model] = tasks
@@ -251,7 +251,7 @@ class LocalEngine:
                 gigabytes = size / 1e9
                 log.info(
                     "%s loaded in %.1f s: %.2f GB, up to %d at once",
-                    *(model, seconds, gigabytes, max_batch),
+                    *(model, seconds, gigabytes, event.max_batch),
                 )
             case Evicted(model):
                 self.resident.discard(model)

@@ -63,7 +63,7 @@ class House:
         if sum(SIZES[name] for name in self.models) + SIZES[spec.id] > self.room_on_device:
             raise OutOfMemory("the device is full")
         self.loads.append(spec.id)
-        loaded = Loaded(spec.id, ("generate",), 0.1, 4, SIZES[spec.id])
+        loaded = Loaded(spec.id, ("generate",), 0.1, (), SIZES[spec.id])
         return Weights(SIZES[spec.id]), loaded
 
     @property

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from threading import active_count
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -113,6 +114,20 @@ def test_equal_calls_share_a_forward_up_to_the_cap() -> None:
         run.start(job("a", 1), index)
     run.finish()
     assert sorted(map(len, run.model.forwards)) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("side", "expected"),
+    [(8, 4), (7, 4), (9, 2), (16, 2), (17, 2)],  # the nearest that is not smaller, or the largest
+)
+def test_the_cap_is_that_of_the_size(side: int, expected: int) -> None:
+    run = Run()
+    run.studio.cap("m", "forward", 4, area=64)
+    run.studio.cap("m", "forward", 2, area=256)
+    for index in range(4):
+        run.start(msgspec.structs.replace(job("a", 1), width=side, height=side), index)
+    run.studio.tick()
+    assert [len(names) for names in run.model.forwards] == [expected]
 
 
 def test_strict_jobs_are_alone() -> None:

@@ -4,12 +4,15 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import msgspec
 import pytest
 
+from models import warmup
 from models.canvas import Call, Easel, NotFinite, OutOfMemory
-from models.contract import Image, Job, ModelSpec, Task
-from models.warmup import WarmUpFailed, warm_up
+from models.contract import Cap, Image, Job, ModelSpec, Task, Tuning
+from models.warmup import WarmUpFailed, rehearse, warm_up
 
 SPEC = ModelSpec(id="m", family="toy", width=8, height=8, max_batch=8)
 
@@ -18,10 +21,11 @@ SPEC = ModelSpec(id="m", family="toy", width=8, height=8, max_batch=8)
 class Timed:
     """A model whose forwards take as long as the test says for so many canvases."""
 
-    seconds: Callable[[int], float]
+    seconds: Callable[[int, int], float]  # of so many canvases of so many pixels
     key: object = "k"
     room: int = 99
     broken: bool = False
+    guidance: float = 0.0  # of the last that was painted
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -30,8 +34,9 @@ class Timed:
     def paint(
         self, job: Job, index: int, inputs: Sequence[Image], mask: Image | None, easel: Easel
     ) -> Image:
+        self.guidance = job.guidance
         for _ in range(job.steps):
-            easel.ask(Call("forward", self.key, self.forward, None))
+            easel.ask(Call("forward", self.key, self.forward, job.width * job.height))
         if self.broken:
             raise NotFinite("nan")
         return Image(1, 1, "RGB", b"\0\0\0")
@@ -39,38 +44,84 @@ class Timed:
     def forward(self, calls: Sequence[Call]) -> Sequence[None]:
         if len(calls) > self.room:
             raise OutOfMemory("too many")
-        time.sleep(self.seconds(len(calls)))
+        time.sleep(self.seconds(len(calls), calls[0].arguments))
         return [None] * len(calls)
 
     def settle(self) -> None:
         pass
 
 
+def canvases(caps: Sequence[Cap]) -> dict[str, int]:
+    """Of the only size, by the kind of call."""
+    assert {(cap.width, cap.height) for cap in caps} == {(SPEC.width, SPEC.height)}
+    return {cap.kind: cap.canvases for cap in caps}
+
+
 @pytest.mark.parametrize(
     ("seconds", "expected"),
     [
-        (lambda n: 0.01, 8),  # company is free
-        (lambda n: 0.03 * n, 1),  # company gains nothing
-        (lambda n: 0.03 * (1 + 0.35 * (n - 1)), 3),  # it gains, until it costs twice the time
-        (lambda n: 0.01 if n <= 2 else 0.03, 2),
+        (lambda n, _: 0.01, 8),  # company is free
+        (lambda n, _: 0.03 * n, 1),  # company gains nothing
+        (lambda n, _: 0.03 * (1 + 0.35 * (n - 1)), 3),  # it gains, until it costs twice the time
+        (lambda n, _: 0.01 if n <= 2 else 0.03, 2),
     ],
 )
 def test_the_cap_is_where_company_stops_paying(
-    seconds: Callable[[int], float], expected: int
+    seconds: Callable[[int, int], float], expected: int
 ) -> None:
-    assert warm_up(Timed(seconds), SPEC) == {"forward": expected}
+    assert canvases(warm_up(Timed(seconds), SPEC)) == {"forward": expected}
 
 
 def test_what_may_not_merge_is_not_merged() -> None:
-    assert warm_up(Timed(lambda n: 0.002, key=None), SPEC) == {"forward": 1}
+    assert canvases(warm_up(Timed(lambda n, _: 0.002, key=None), SPEC)) == {"forward": 1}
 
 
 def test_a_device_that_runs_full_ends_the_search_and_leaves_no_thread() -> None:
     before = threading.active_count()
-    assert warm_up(Timed(lambda n: 0.002, room=2), SPEC) == {"forward": 2}
+    assert canvases(warm_up(Timed(lambda n, _: 0.002, room=2), SPEC)) == {"forward": 2}
     assert threading.active_count() == before
 
 
 def test_a_model_that_cannot_paint_is_said_to() -> None:
     with pytest.raises(WarmUpFailed, match="NotFinite"):
-        warm_up(Timed(lambda n: 0.0, broken=True), SPEC)
+        warm_up(Timed(lambda n, _: 0.0, broken=True), SPEC)
+
+
+def by_size(n: int, pixels: int) -> float:
+    """Company is free for 8×8, and gains nothing for more."""
+    return 0.01 if pixels <= 64 else 0.03 * n
+
+
+def spec_with(*buckets: tuple[int, int], **said: Any) -> ModelSpec:
+    return msgspec.structs.replace(SPEC, buckets=buckets, **said)
+
+
+def test_each_size_has_caps_of_its_own_the_largest_first() -> None:
+    caps = warm_up(Timed(by_size), spec_with((16, 16)))
+    assert [(cap.width, cap.height, cap.canvases) for cap in caps] == [(16, 16, 1), (8, 8, 8)]
+    assert all(cap.seconds >= least for cap, least in zip(caps, (0.03, 0.01), strict=True))
+
+
+def test_sizes_that_are_about_alike_are_measured_once() -> None:
+    caps = warm_up(Timed(by_size), spec_with((8, 7), (7, 8), (9, 8)))
+    assert [(cap.width, cap.height) for cap in caps] == [(9, 8)]
+
+
+def test_a_size_that_there_is_no_time_for_has_no_cap(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warmup, "PATIENCE", 0.0)
+    caps = warm_up(Timed(by_size), spec_with((16, 16)))
+    assert [(cap.width, cap.canvases) for cap in caps] == [(16, 1)]
+
+
+def test_what_is_compiled_meets_every_size_and_number_of_rows_ahead() -> None:
+    met: list[tuple[int, int, float]] = []
+    model = Timed(lambda n, pixels: met.append((n, pixels, model.guidance)) or 0.0)
+    rehearse(model, spec_with((16, 16), tuning=Tuning(compile=True)))
+    told = [(1, 64, 1.0), (1, 64, 4.0), (2, 64, 4.0), (1, 256, 4.0), (2, 256, 4.0)]
+    assert met == told
+    met.clear()
+    rehearse(model, spec_with((16, 16), max_batch=1, tuning=Tuning(compile=True)))
+    assert {n for n, _, _ in met} == {1}
+    met.clear()
+    rehearse(model, spec_with((16, 16)))  # nothing is compiled
+    assert not met

@@ -322,6 +322,10 @@ MISTAKES = {
     "family": (TOY.replace('family = "toy"', 'family = "x"'), ["family", "'sd', 'sdxl'"]),
     "native": (TOY.replace("64x64", "64"), ["native", '"512x512"']),
     "empty native": (TOY.replace('["64x64"]', "[]"), ["native: must have at least one entry"]),
+    "compile": (
+        SD + 'path = "/m"\noffload = "all"\ncompile = true\n',
+        ["compile must be left out"],
+    ),
     "native off its grid": (TOY.replace("64x64", "68x64"), ["native", "multiple of 8"]),
     "default_size": (TOY + 'default_size = "a"\n', ["default_size: 'a' is not a size"]),
     "small default_size": (TOY + 'default_size = "8x8"\n', ["default_size", "64 to 8192", "8x8"]),
@@ -508,7 +512,7 @@ def test_model_spec(write, tmp_path):
     config = load(
         write(
             "[worker]\nthreads = 3\ndevice = 'cpu'\n"
-            + SD
+            + SD.replace('"64x64"', '"64x64", "64x96"')
             + 'path = "weights"\nscheduler = "ddim"\nmax_batch = 2\ncompile = true\ngraphs = true\n'
             + "step_forecast = 3\n"
         )
@@ -521,6 +525,7 @@ def test_model_spec(write, tmp_path):
         scheduler="ddim",
         width=64,
         height=64,
+        buckets=((64, 96),),
         max_batch=2,
         tuning=Tuning(compile=True, graphs=True, step_forecast=3),
     )

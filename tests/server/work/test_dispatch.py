@@ -265,7 +265,7 @@ def test_while_a_model_is_loaded_only_what_is_for_it_is_sent() -> None:
     engine.resident.clear()
     dispatch.heard(engine, Evicted("m"))
     engine.resident.add("x")
-    dispatch.heard(engine, Loaded("x", TASKS, 0.1, 4, 1))
+    dispatch.heard(engine, Loaded("x", TASKS, 0.1, (), 1))
     assert len(engine.painted()) == 2
     engine.finish(dispatch, "new", 0)
     assert len(engine.painted()) == 2  # m would have to be loaded, and the worker is not empty
@@ -282,7 +282,7 @@ def test_nothing_is_sent_past_what_waits_at_the_worker_for_its_model() -> None:
     dispatch.submit(job("other", 1, model="x"), "bob")
     assert engine.painted() == [("held", 0)]
     engine.resident = {"m", "x"}
-    dispatch.heard(engine, Loaded("m", TASKS, 0.1, 4, 1))
+    dispatch.heard(engine, Loaded("m", TASKS, 0.1, (), 1))
     assert engine.painted()[-1] == ("other", 0)
 
 
