@@ -100,8 +100,17 @@ def mmdit(layers: int, **more: object) -> Settings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Architecture:
-    """One checkpoint's shape, and how it is usually asked to paint.
+class Usual:
+    """How a checkpoint is usually asked to paint."""
+
+    side: int = 1024  # px; of a native picture
+    steps: int
+    guidance: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Architecture(Usual):
+    """One checkpoint's shape.
 
     Attributes:
         family: as `models.families` calls it.
@@ -110,7 +119,6 @@ class Architecture:
         small_denoiser, small_vae: what is changed again on a machine without a GPU.
         texts: of each text encoder, what makes its output as wide as the real one's.
         parameters: of the denoiser, as published.
-        side: px; of a native picture.
     """
 
     family: str
@@ -121,9 +129,6 @@ class Architecture:
     small_vae: Settings = field(default_factory=lambda: SMALL_VAE)
     texts: Mapping[str, Settings]
     parameters: float
-    side: int = 1024
-    steps: int
-    guidance: float
 
 
 # In the order in which their figures are wanted.

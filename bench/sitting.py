@@ -8,6 +8,7 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -21,6 +22,7 @@ from models.studio import Studio
 
 MODEL = "bench"
 KINDS = ("forward", "decode")
+CLEAR, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 Shape: TypeAlias = tuple[int, ...]
 
 
@@ -163,7 +165,8 @@ def cut_short(model: Checkpoint, job: Job) -> tuple[int, float]:
 
 
 class Memory:
-    """The most that the device held at a time, and how often that was not enough; GPUs only."""
+    """The most that the device held at a time (on a CPU, the whole process), and how often that
+    was not enough (known of GPUs only)."""
 
     def __init__(self, model: Checkpoint) -> None:
         self._device = model.device if model.device.type == "cuda" else None
@@ -172,10 +175,17 @@ class Memory:
             device.give_back()
             torch.cuda.reset_peak_memory_stats(self._device)
             self._ran_out = torch.cuda.memory_stats(self._device)["num_ooms"]
+        elif CLEAR.exists():
+            CLEAR.write_text("5")  # forgets the peak; proc(5)
 
     def peak_gb(self) -> float | None:
         """10⁹ bytes; None where it is not known."""
-        return torch.cuda.max_memory_allocated(self._device) / 1e9 if self._device else None
+        if self._device:
+            return torch.cuda.max_memory_allocated(self._device) / 1e9
+        if not STATUS.exists():
+            return None
+        lines = STATUS.read_text(encoding="ascii", errors="replace").splitlines()
+        return next(int(line.split()[1]) * 1024 / 1e9 for line in lines if "VmHWM" in line)
 
     def shortages(self) -> int:
         """Allocations that failed since; the studio answers them with smaller groups."""

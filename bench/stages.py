@@ -1,94 +1,42 @@
-"""What is measured of one full-size checkpoint, stage by stage, each with its correctness gates.
+"""What is measured of one checkpoint, stage by stage, each with its correctness gates.
 
 A stage takes a `Subject` and returns figures: seconds, unless their name says otherwise. Everything
 that is compared is measured in turns in one run and given as the median.
 """
 
+import inspect
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
-from typing import Any, TypeAlias
+from importlib.util import find_spec
+from typing import TypeAlias
 
 import numpy as np
 import torch
 
-from bench.architectures import SMALL_SIDE, Architecture, tiny_preview
-from bench.sitting import MODEL, Memory, Sitting, Spoiled, counted, cut_short
+from bench.architectures import SMALL_SIDE, tiny_preview
+from bench.served import served
+from bench.sitting import Memory, Sitting, Spoiled, counted, cut_short
 from bench.stopwatch import Stopwatch, Turns, watched
-from models.checkpoint import Checkpoint, Images
+from bench.subject import PROMPT, Figures, Subject, bare, neat
+from models.checkpoint import Checkpoint
 from models.contract import Job
 from models.pixels import Arrival
 from models.preview import encoded
 
-PROMPT = "a red circle on a blue background"
 WARM_STEPS = 2
 CURVE_STEPS = 5
 LOOKS = 4  # steps whose previews are timed
-LEVELS = 1  # of 255; how far a picture in company may be from itself alone, in float32
-MEAN_LEVELS = 4.0  # the same in bfloat16, on average: rounding grows along the steps
+WORTHWHILE = 1.05  # times as many steps per second as fewer canvases bring
 
-Figures: TypeAlias = dict[str, Any]
+Way: TypeAlias = Callable[[Checkpoint], AbstractContextManager[Checkpoint]]
 
-
-@dataclass(slots=True)
-class Subject:
-    """One checkpoint, and how it is to be measured."""
-
-    name: str
-    shape: Architecture
-    model: Checkpoint
-    small: bool
-    rounds: int
-    gates: list[Figures] = field(default_factory=list[Figures])
-
-    @property
-    def side(self) -> int:
-        """px; of its native picture."""
-        return SMALL_SIDE if self.small else self.shape.side
-
-    @property
-    def steps(self) -> int:
-        """Of a whole picture."""
-        return min(4, self.shape.steps) if self.small else self.shape.steps
-
-    def job(self, name: str = "owl", **changes: Any) -> Job:
-        """A native picture, or another."""
-        told = {
-            "id": name,
-            "model": MODEL,
-            "task": "generate",
-            "prompt": PROMPT,
-            "width": self.side,
-            "height": self.side,
-            "steps": self.steps,
-            "guidance": self.shape.guidance,
-            "seeds": (0,),
-        }
-        return Job(**(told | changes))
-
-    def gate(self, what: str, value: float, limit: float) -> None:
-        """Note whether a value is within its limit."""
-        self.gates.append({"what": what, "value": value, "limit": limit, "ok": value <= limit})
-
-    def compare(self, what: str, a: np.ndarray, b: np.ndarray, *, alike: bool = False) -> Figures:
-        """How far two pictures are apart, in levels of 255; gated by what the precision allows.
-
-        `alike`: their forwards had the same shapes, and no precision excuses a difference.
-        """
-        off = np.abs(a - b)
-        highest, mean = int(off.max()), neat(float(off.mean()))
-        if alike or self.model.pipe.vae.dtype == torch.float32:
-            self.gate(what, highest, LEVELS)
-        else:
-            self.gate(f"{what}, mean", mean, MEAN_LEVELS)
-        return {"off_max_levels": highest, "off_mean_levels": mean}
-
-
-def neat(value: float) -> float:
-    """Four digits."""
-    return float(f"{value:.4g}")
+# Ways to run the denoiser beside the plain one (compiled, as a graph …): each gives, while it
+# lasts, a checkpoint that runs so. What is in here is timed and held against the plain way.
+WAYS: dict[str, Way] = {}
 
 
 def picture(subject: Subject) -> Figures:
@@ -123,26 +71,12 @@ def in_turns(model: Checkpoint, job: Job) -> tuple[float, float, np.ndarray, np.
     """Seconds of the studio and of the stock pipeline for the same picture, and both pictures."""
     model.settle()
     began = time.perf_counter()
-    picture = bare(model, job)
+    picture = bare(model, job)[0]
     model.settle()
     took = time.perf_counter() - began
     ours = Sitting(model, settled=False).finish([job])
     stock = np.frombuffer(Arrival(picture).image().pixels, np.uint8).astype(np.int16)
     return ours.seconds, took, ours.pixels(job), stock
-
-
-def bare(model: Checkpoint, job: Job) -> torch.Tensor:
-    """diffusers' own pipeline; a picture of shape (3, height, width) that stays on the device."""
-    pipe = model.pipe
-    pipe.set_progress_bar_config(disable=True)
-    said = model.family.arguments(pipe, type(pipe), job, Images())
-    return pipe(
-        prompt=job.prompt,
-        num_inference_steps=job.steps,
-        **said,
-        generator=torch.Generator("cpu").manual_seed(job.seeds[0]),
-        output_type="pt",
-    ).images[0]
 
 
 def operations(subject: Subject) -> Figures:
@@ -187,11 +121,49 @@ def encode(subject: Subject) -> Figures:
     return {"encode_seconds": neat(statistics.median(seconds[1:]))}
 
 
+def texts(subject: Subject) -> Figures:
+    """What the text encoders take for a prompt that they have not read before."""
+    model, seconds = subject.model, list[float]()
+    read = model.pipe.encode_prompt
+    wanted = inspect.signature(read).parameters
+    said = {"device": model.device, "num_images_per_prompt": 1, "do_classifier_free_guidance": True}
+    rest = {name: value for name, value in said.items() if name in wanted}
+    rest |= {f"prompt_{n}": None for n in (2, 3) if f"prompt_{n}" in wanted}
+    for _ in range(subject.rounds + 1):
+        model.settle()
+        began = time.perf_counter()
+        with torch.no_grad():
+            read(prompt=PROMPT, **rest)
+        model.settle()
+        seconds.append(time.perf_counter() - began)
+    return {"text_seconds": neat(statistics.median(seconds[1:]))}
+
+
+def ways(subject: Subject) -> Figures:
+    """Each other way to run the denoiser against the plain one: seconds of a step, and pixels."""
+    plain = Sitting(subject.model).finish([subject.job()])
+    found: Figures = {}
+    for name, way in WAYS.items():
+        with way(subject.model) as model:
+            Sitting(model).finish([subject.job(steps=WARM_STEPS)])
+            sitting = Sitting(model).finish([subject.job()])
+        pixels = [each.pixels(subject.job()) for each in (sitting, plain)]
+        found[name] = {
+            "step_seconds": neat(sitting.step_seconds),
+            "to_plain": neat(sitting.step_seconds / plain.step_seconds),
+            **subject.compare(f"{name}: off the plain way", *pixels),
+        }
+    return {"ways": found} if found else {}
+
+
 def curve(subject: Subject, side: int) -> Figures:
     """Ever more canvases in one forward, until there is no room for more."""
-    return {
-        f"batch_{side}": list(company(subject, side, (1, 2) if subject.small else (1, 2, 4, 8)))
-    }
+    rows = list(company(subject, side, (1, 2) if subject.small else (1, 2, 4, 8)))
+    if side == subject.side:
+        gains = {row["canvases"]: row.get("gain", 0.0) for row in rows}
+        most = max(gains.values())
+        subject.best = min(count for count in gains if gains[count] * WORTHWHILE >= most)
+    return {f"batch_{side}": rows}
 
 
 def company(subject: Subject, side: int, sizes: tuple[int, ...]) -> Iterator[Figures]:
@@ -255,9 +227,9 @@ def painted_side(sitting: Sitting) -> int:
     return next(iter(sitting.images.values())).width
 
 
-def stages(small: bool) -> Mapping[str, Callable[[Subject], Figures]]:
+def stages(small: bool, sides: Sequence[int] = ()) -> Mapping[str, Callable[[Subject], Figures]]:
     """All of them, in the order in which they are wanted."""
-    sides = (SMALL_SIDE,) if small else (512, 1024)
+    sides = (SMALL_SIDE,) if small else sides or (512, 1024)
     return {
         "picture": picture,
         "against bare": against_bare,
@@ -265,5 +237,8 @@ def stages(small: bool) -> Mapping[str, Callable[[Subject], Figures]]:
         "cancel": cancel,
         "preview": preview,
         "encode": encode,
+        "texts": texts,
+        "ways": ways,
         **{f"batches at {side} px": partial(curve, side=side) for side in sides},
+        **({"served": served} if find_spec("fastapi") else {}),
     }

@@ -1,14 +1,14 @@
-"""Every family at its published size with random weights: seconds, memory, company, correctness.
+"""What paints, on its own and served: seconds, memory, company, correctness: `limner bench engine`.
 
-`python -m bench.full_size` on a GPU, in bfloat16; `--small` scales the networks and pictures down,
-so that the same code runs on any CPU within a minute (what it prints then says nothing of speed).
-The report is written after every stage, so a run that is killed keeps what it has. Exits 1 if a
-correctness gate failed. Text encoders are stand-ins: text encoding is not measured.
+On a GPU, every family at its published size with random weights (their text encoders are stand-ins)
+in bfloat16, and the shipped model; on a CPU the shipped model, and others where they are asked for.
+`--small` scales networks and pictures down, so that the same code runs on any CPU within minutes
+(what it prints then says nothing of speed). The report is written after every stage, so a run that
+is killed keeps what it has. Exits 1 if a correctness gate failed.
 """
 
 import argparse
 import json
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,14 +20,20 @@ from rich.console import Console
 from rich.progress import Progress
 
 from bench import machine
-from bench.architectures import ARCHITECTURES, built
-from bench.stages import Figures, Subject, neat, stages
+from bench.architectures import ARCHITECTURES, Usual, built
+from bench.publish import kept, publish
+from bench.stages import stages
+from bench.subject import Figures, Subject, neat
 from models import device
+from models.checkpoint import Checkpoint
+from models.families import loader
 from models.shell import denoiser_name
 
 T = TypeVar("T")
-RESULTS = Path("bench/results")
 SCRATCH = Path("out")
+SHIPPED = "sketch"
+SIDES = {SHIPPED: (128,)}  # px, of batches; of the others the usual ones
+PRODUCTS = 20
 COLUMNS: Mapping[str, str] = {
     "model": "model",
     "side": "px",
@@ -38,6 +44,7 @@ COLUMNS: Mapping[str, str] = {
     "studio_to_bare": "studio ÷ bare",
     "tflop_per_step": "TFLOP/step",
     "share_of_peak": "of peak",
+    "text_seconds": "text s",
     "encode_seconds": "encode s",
     "decode_seconds": "decode s",
     "peak_gb": "peak GB",
@@ -56,14 +63,16 @@ class Report:
     def save(self) -> None:
         """Write all of it."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(self.head | {"models": self.rows}, indent=2)
+        whole = self.head | {"models": self.rows, "table": self.table()}
+        text = json.dumps(whole, indent=2)
         self.path.write_text(text + "\n", encoding="utf-8")
 
     def table(self) -> str:
         """Markdown: a line for each model, then one for each company."""
         head = (list(COLUMNS.values()), ["---"] * len(COLUMNS))
         lines = [*head, *([shown(row.get(key)) for key in COLUMNS] for row in self.rows)]
-        return "\n".join(map(line, lines)) + "\n\n" + "\n".join(map(line, curves(self.rows)))
+        more = (table for table in ([*curves(self.rows)], [*services(self.rows)]) if table[2:])
+        return "\n\n".join("\n".join(map(line, table)) for table in (lines, *more))
 
     def failures(self) -> list[str]:
         """Gates that were not passed, and stages that came to nothing."""
@@ -93,6 +102,16 @@ def curves(rows: Sequence[Figures]) -> Iterator[Sequence[str]]:
                 yield [row["model"], key[6:], str(each["canvases"]), *map(shown, told)]
 
 
+def services(rows: Sequence[Figures]) -> Iterator[Sequence[str]]:
+    """The third table: over HTTP against bare, by the number of pictures at once."""
+    yield ["model", "pictures at once", "served s", "bare s", "served ÷ bare"]
+    yield ["---"] * 5
+    for row in rows:
+        for each in row.get("served", ()):
+            names = ("canvases", "served_seconds", "bare_seconds", "served_to_bare")
+            yield [row["model"], *(shown(each[name]) for name in names)]
+
+
 def line(cells: Sequence[str]) -> str:
     """One line of a Markdown table."""
     return f"| {' | '.join(cells)} |"
@@ -110,7 +129,8 @@ class Session:
     target: torch.device
     small: bool
     rounds: int
-    peak: float | None  # TFLOP/s
+    peak: float  # TFLOP/s
+    wanted: Sequence[str]  # stages; all if none are named
     deadline: float  # of time.monotonic(); no stage begins later
     report: Report
     progress: Progress
@@ -119,7 +139,9 @@ class Session:
         """One model, stage after stage; what is left when the time is over is named."""
         row: Figures = {"model": name, "gates": [], "skipped": [], "failed": {}}
         self.report.rows.append(row)
-        todo = stages(self.small)
+        todo = stages(self.small, SIDES.get(name, ()))
+        if self.wanted:
+            todo = {stage: do for stage, do in todo.items() if stage in self.wanted}
         task = self.progress.add_task(f"{name}: build", total=1 + len(todo))
         subject = self._try("build", row, lambda: self._built(name, row))
         if subject is not None:
@@ -144,51 +166,88 @@ class Session:
 
     def _built(self, name: str, row: Figures) -> Subject:
         """The model to be measured, and what is known of it at once."""
-        began, shape = time.perf_counter(), ARCHITECTURES[name]
-        dtype = device.dtype_for("auto", self.target)
-        model = built(shape, self.target, dtype, self.small)
+        began = time.perf_counter()
+        subject = self._shipped(row) if name == SHIPPED else self._random(name, row)
+        model = subject.model
         model.settle()
-        subject = Subject(name, shape, model, self.small, self.rounds, row["gates"])
         denoiser = getattr(model.pipe, denoiser_name(model.pipe))
         row |= {
             "side": subject.side,
             "steps": subject.steps,
-            "guidance": shape.guidance,
+            "guidance": subject.usual.guidance,
             "parameters": sum(parameter.numel() for parameter in denoiser.parameters()),
-            "dtype": str(dtype).removeprefix("torch."),
+            "dtype": str(model.pipe.vae.dtype).removeprefix("torch."),
             "build_seconds": neat(time.perf_counter() - began),
         }
         return subject
 
+    def _random(self, name: str, row: Figures) -> Subject:
+        shape = ARCHITECTURES[name]
+        model = built(shape, self.target, device.dtype_for("auto", self.target), self.small)
+        return Subject(name, shape, model, self.small, self.rounds, shape.family, row["gates"])
 
-def share(row: Figures, peak: float | None) -> Figures:
-    """How much of the device's best a step makes use of, if both are known."""
-    if peak is None or not {"tflop_per_step", "step_seconds"} <= row.keys():
+    def _shipped(self, row: Figures) -> Subject:
+        from server.settings.config import load  # only here: a GPU may be where no server is
+        from server.settings.stock import model_spec
+
+        table = load().model[0]
+        spec = model_spec(table)
+        model = loader(spec.family)(spec, str(self.target))
+        assert isinstance(model, Checkpoint)
+        usual = Usual(side=spec.width, steps=table.steps, guidance=table.guidance)
+        told = (SHIPPED, usual, model, self.small, self.rounds, spec.family, row["gates"])
+        return Subject(*told, folder=Path(spec.path))
+
+
+def reached(target: torch.device) -> float:
+    """TFLOP/s of large matrix products, the best of several: what a step is held to."""
+    dtype = device.dtype_for("auto", target)
+    side = 8192 if target.type == "cuda" else 1024
+    a = torch.randn(side, side, device=target).to(dtype)
+    b, best = torch.randn(side, side, device=target).to(dtype), float("inf")
+    for _ in range(PRODUCTS):
+        device.settle(target)
+        began = time.perf_counter()
+        torch.mm(a, b)
+        device.settle(target)
+        best = min(best, time.perf_counter() - began)
+    return 2 * side**3 / best / 1e12
+
+
+def share(row: Figures, peak: float) -> Figures:
+    """How much of the device's best a step makes use of."""
+    if not {"tflop_per_step", "step_seconds"} <= row.keys():
         return {}
     return {"share_of_peak": neat(row["tflop_per_step"] / row["step_seconds"] / peak)}
 
 
-def options() -> argparse.Namespace:
+def options(arguments: Sequence[str] | None) -> argparse.Namespace:
     """What was asked for.
 
     Raises:
-        SystemExit: full size without a GPU, or a model that there is not.
+        SystemExit: a model or a stage that there is not.
     """
-    parser = argparse.ArgumentParser(description=__doc__)
+    known = [SHIPPED, *ARCHITECTURES]
+    parser = argparse.ArgumentParser(prog="limner bench engine", description=__doc__)
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--small", action="store_true", help="scaled down, to try the script")
-    parser.add_argument("--only", default="", help=f"some of {','.join(ARCHITECTURES)}")
+    parser.add_argument("--only", default="", help=f"some of {','.join(known)}")
+    parser.add_argument("--stages", default="", help="some of them, as the report names them")
     parser.add_argument("--budget-seconds", type=float, default=480, help="no stage begins later")
-    parser.add_argument("--peak-tflops", type=float, help="what the device is known to reach")
+    parser.add_argument("--peak-tflops", type=float, help="of the device; measured if not told")
     parser.add_argument("--rounds", type=int, default=3, help="of studio against bare")
     parser.add_argument("--out", type=Path, help="where the figures go (JSON)")
-    given = parser.parse_args()
+    parser.add_argument("--publish", action="store_true", help="keep them, and write the tables")
+    given = parser.parse_args(arguments)
     given.target = device.choose(given.device)
-    given.names = [name for name in given.only.split(",") if name] or list(ARCHITECTURES)
-    if unknown := [name for name in given.names if name not in ARCHITECTURES]:
-        parser.error(f"there is no {', '.join(unknown)}; there are: {', '.join(ARCHITECTURES)}")
-    if given.target.type == "cpu" and not given.small:
-        parser.error("full size takes hours without a GPU; --small tries the script")
+    # Full size takes hours without a GPU: there it has to be asked for.
+    usual = [SHIPPED] if given.target.type == "cpu" and not given.small else known
+    given.names = [name for name in given.only.split(",") if name] or usual
+    given.wanted = [stage for stage in given.stages.split(",") if stage]
+    there = [*stages(given.small, SIDES.get(given.names[0], ()))]
+    for said, all_ in ((given.names, known), (given.wanted, there)):
+        if unknown := [name for name in said if name not in all_]:
+            parser.error(f"there is no {', '.join(unknown)}; there are: {', '.join(all_)}")
     return given
 
 
@@ -201,26 +260,29 @@ def machine_facts(target: torch.device) -> Figures:
     }
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, write and print; see the module's description."""
-    began, given = time.monotonic(), options()
+    began, given = time.monotonic(), options(arguments)
     if given.target.type == "cpu":
         torch.set_num_threads(1)
     facts = machine_facts(given.target)
-    name = re.sub(r"[^a-z0-9]+", "-", str(facts["device"]).lower())
-    path = given.out or (SCRATCH / "small.json" if given.small else RESULTS / f"{name}.json")
-    told = {"small": given.small, "peak_tflops": given.peak_tflops, "weights": "random"}
-    report = Report(path, {"machine": facts} | told | {"texts": "stand-ins"})
+    path = given.out or SCRATCH / "engine.json"
+    if given.publish:
+        path = kept("engine", str(facts["device"]))
+    peak = given.peak_tflops or reached(given.target)
+    report = Report(path, {"machine": facts, "small": given.small, "peak_tflops": neat(peak)})
     deadline = began + given.budget_seconds
     with Progress(console=Console(stderr=True)) as progress:
         session = Session(
-            *(given.target, given.small, given.rounds, given.peak_tflops),
-            *(deadline, report, progress),
+            *(given.target, given.small, given.rounds, peak),
+            *(given.wanted, deadline, report, progress),
         )
         for each in given.names:
             session.measure(each)
             device.give_back()
     print(report.table())
+    if given.publish:
+        publish()
     print(f"\n{time.monotonic() - began:.0f} s in all; the figures are in {path}")
     if failures := report.failures():
         raise SystemExit("\n".join(["failed:", *failures]))

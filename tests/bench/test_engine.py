@@ -2,21 +2,23 @@
 
 import json
 import math
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from bench import full_size, sitting, stages
+from bench import engine, sitting, stages
 from bench.architectures import ARCHITECTURES, SMALL_SIDE, built, outlined
-from bench.stages import Subject
+from bench.subject import Subject
 from models import merge
+from models.checkpoint import Checkpoint
 from models.shell import denoiser_name
 
 Run = Callable[..., dict[str, Any]]
+COMPANY = f"batches at {SMALL_SIDE} px"
 
 
 @pytest.fixture
@@ -26,10 +28,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     def command(*options: str) -> dict[str, Any]:
         path = tmp_path / "figures.json"
         said = ["--device", "cpu", "--small", "--rounds", "1", "--only", "sd15", *options]
-        said += ["--out", str(path)]
-        monkeypatch.setattr(sys, "argv", ["full_size", *said])
         try:
-            full_size.main()
+            engine.main([*said, "--out", str(path)])
             code = None
         except SystemExit as error:
             code = error.code
@@ -42,7 +42,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 def subject() -> Subject:
     shape = ARCHITECTURES["sd15"]
     model = built(shape, torch.device("cpu"), torch.float32, small=True)
-    return Subject("sd15", shape, model, True, 1, [])
+    return Subject("sd15", shape, model, True, 1, "sd")
 
 
 @pytest.mark.parametrize("name", list(ARCHITECTURES))
@@ -61,8 +61,9 @@ def test_everything_is_measured_and_gated(run: Run, capsys: pytest.CaptureFixtur
     (row,) = report["models"]
     assert not row["failed"]
     assert not row["skipped"]
-    assert len(row["gates"]) == 6
-    missing = set(full_size.COLUMNS) - {"peak_gb"} - set(row)
+    assert len(row["gates"]) == 7
+    assert row["served"][0]["canvases"] == 1
+    missing = set(engine.COLUMNS) - set(row)
     assert not missing
     assert row["tflop_per_step"] > 0
     assert [each["canvases"] for each in row[f"batch_{SMALL_SIDE}"]] == [1, 2]
@@ -72,7 +73,7 @@ def test_everything_is_measured_and_gated(run: Run, capsys: pytest.CaptureFixtur
 def test_pictures_that_are_mixed_up_fail_the_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = merge.split
     monkeypatch.setattr(merge, "split", lambda *given: whole(*given)[::-1])
-    assert "off the same alone" in run()["exit"]
+    assert "off the same alone" in run("--stages", COMPANY)["exit"]
 
 
 def test_calls_that_are_not_shared_fail_the_gate(
@@ -95,9 +96,33 @@ def test_a_stage_that_breaks_fails_the_run_but_not_the_others(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stages, "encode", lambda subject: 1 / 0)
-    report = run()
+    report = run("--stages", f"encode,{COMPANY}")
     assert "sd15: encode: ZeroDivisionError" in report["exit"]
     assert f"batch_{SMALL_SIDE}" in report["models"][0]
+
+
+@pytest.mark.parametrize(("shift", "ok"), [(0.0, True), (0.5, False)])
+def test_another_way_to_run_the_denoiser_must_paint_the_same(
+    subject: Subject, monkeypatch: pytest.MonkeyPatch, shift: float, ok: bool
+) -> None:
+    @contextmanager
+    def shifted(model: Checkpoint) -> Iterator[Checkpoint]:
+        bias = model.pipe.unet.conv_out.bias
+        with torch.no_grad():
+            bias += shift
+            yield model
+            bias -= shift
+
+    monkeypatch.setitem(stages.WAYS, "shifted", shifted)
+    told = stages.ways(subject)["ways"]["shifted"]
+    assert told["step_seconds"] > 0
+    assert [gate["ok"] for gate in subject.gates] == [ok]
+
+
+def test_what_there_is_not_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        engine.main(["--device", "cpu", "--small", "--stages", "picnic"])
+    assert "there is no picnic" in capsys.readouterr().err
 
 
 def test_when_the_time_is_over_the_rest_is_named(run: Run) -> None:

@@ -1,0 +1,110 @@
+"""Puts the figures that are kept in bench/results into the README and docs/performance.md.
+
+`limner bench publish`, or `--publish` of the scripts that measure. Each table stands between a line
+`<!-- bench: NAME -->` and a line `<!-- end -->`; one whose figures were never kept stays as it is.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from bench.peers import account
+
+Document: TypeAlias = Mapping[str, Any]
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "bench" / "results"
+README = ROOT / "README.md"
+PAGE = ROOT / "docs" / "performance.md"
+
+
+def kept(kind: str, device: str) -> Path:
+    """Where the figures of a kind are kept, for the machine with this device."""
+    name = "cpu" if device.startswith("CPU") else re.sub(r"[^a-z0-9]+", "-", device.lower())
+    return RESULTS / f"{kind}-{name}.json"
+
+
+def publish() -> None:
+    """Write every table whose figures are there."""
+    for path in (README, PAGE):
+        text = path.read_text(encoding="utf-8")
+        for name, table in tables().items():
+            text = replaced(text, name, table)
+        path.write_text(text, encoding="utf-8")
+
+
+def replaced(text: str, name: str, table: str) -> str:
+    """A page with a table in its place, if it has one for it."""
+    block = re.compile(rf"(<!-- bench: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+    return block.sub(lambda found: f"{found[1]}{table}\n{found[2]}", text)
+
+
+def tables() -> Mapping[str, str]:
+    """The tables by name."""
+    found: dict[str, str] = {}
+    for path in sorted(RESULTS.glob("*.json")):
+        kind, _, where = path.stem.partition("-")
+        document: Document = json.loads(path.read_text(encoding="utf-8"))
+        if kind == "serving":
+            found[f"serving-{where}"] = headed(document, rows(served(document)))
+        elif kind == "peers":
+            found[f"peers-{where}"] = headed(document, account.table(document))
+        elif kind == "engine":
+            found[f"engine-{where}"] = headed(document, str(document["table"]))
+    return found
+
+
+def headed(document: Document, table: str) -> str:
+    """A table under the machine and the day it is of."""
+    facts: Document = document["machine"]
+    device = facts.get("device", "one thread painting")
+    told = f"{facts['cores']} cores of {facts['processor']}, {device}, {facts['date']}"
+    return f"{told}; load of the machine before: {facts['load_before']}.\n\n{table}"
+
+
+def rows(pairs: Iterator[Sequence[str]]) -> str:
+    """A Markdown table without a head."""
+    return "\n".join(["| | |", "|---|---|", *(f"| {a} | {b} |" for a, b in pairs)])
+
+
+def served(document: Document) -> Iterator[Sequence[str]]:
+    """What serving costs, a line for each figure that was measured."""
+    for name, each in document.get("picture", {}).items():
+        more = each["overhead_ms"]
+        yield (
+            f"a picture of `sketch`, {each['steps']} steps, {name}, served",
+            f"{each['served_seconds']:.2f} s, of which serving is {more['p50']:.0f} ms "
+            f"(p95 {more['p95']:.0f} ms)",
+        )
+    if full := document.get("saturation"):
+        what = f"images per second of a full server, to bare batches of {full['canvases']}"
+        yield what, f"{full['served_to_bare']:.2f}"
+    for name, each in document.get("sharing", {}).items():
+        what = f"four requests of {name} steps together, against one by one"
+        yield what, f"{each['ratio']:.2f} of the time; the shortest {each['shortest_ratio']:.1f} ×"
+    if heard := document.get("listeners"):
+        duties = f"{heard['listeners']} idle listeners and {heard['health_checks_per_second']}"
+        yield f"a step beside {duties} health checks a second", f"{heard['ratio']:.2f} ×"
+    if late := document.get("stalls"):
+        loaded = late["loaded"]
+        yield (
+            f"a timer of the event loop under {late['clients']} clients at {late['px']} px",
+            f"p99 {loaded['late_ms']['p99']:.1f} ms late, of which its own work "
+            f"{loaded['calculated_ms']['p99']:.1f} ms",
+        )
+    if "ready_seconds" in document:
+        yield "from start to ready", f"{document['ready_seconds']:.0f} s"
+    if memory := document.get("memory"):
+        mb = memory["mb"]
+        yield "memory of the server, of the worker", f"{mb['server']:.0f} MB, {mb['worker']:.0f} MB"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write the tables."""
+    publish()
+
+
+if __name__ == "__main__":
+    main()

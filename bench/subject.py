@@ -1,0 +1,98 @@
+"""One checkpoint that is measured: how it is asked to paint, its gates, and diffusers' own way to
+paint the same."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+
+from bench.architectures import SMALL_SIDE, Usual
+from bench.sitting import MODEL
+from models.checkpoint import Checkpoint, Images
+from models.contract import Job
+
+PROMPT = "a red circle on a blue background"
+LEVELS = 1  # of 255; how far a picture in company may be from itself alone, in float32
+MEAN_LEVELS = 4.0  # the same in bfloat16, on average: rounding grows along the steps
+
+Figures: TypeAlias = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Subject:
+    """One checkpoint, and how it is to be measured."""
+
+    name: str
+    usual: Usual
+    model: Checkpoint
+    small: bool
+    rounds: int
+    family: str
+    gates: list[Figures] = field(default_factory=list[Figures])
+    folder: Path | None = None  # where its weights are, unless they were made up
+    best: int = 1  # canvases in one forward that bring the most images per second
+
+    @property
+    def side(self) -> int:
+        """px; of its native picture."""
+        return SMALL_SIDE if self.small else self.usual.side
+
+    @property
+    def steps(self) -> int:
+        """Of a whole picture."""
+        return min(4, self.usual.steps) if self.small else self.usual.steps
+
+    def job(self, name: str = "owl", **changes: Any) -> Job:
+        """A native picture, or another."""
+        told = {
+            "id": name,
+            "model": MODEL,
+            "task": "generate",
+            "prompt": PROMPT,
+            "width": self.side,
+            "height": self.side,
+            "steps": self.steps,
+            "guidance": self.usual.guidance,
+            "seeds": (0,),
+        }
+        return Job(**(told | changes))
+
+    def gate(self, what: str, value: float, limit: float) -> None:
+        """Note whether a value is within its limit."""
+        self.gates.append({"what": what, "value": value, "limit": limit, "ok": value <= limit})
+
+    def compare(self, what: str, a: np.ndarray, b: np.ndarray, *, alike: bool = False) -> Figures:
+        """How far two pictures are apart, in levels of 255; gated by what the precision allows.
+
+        `alike`: their forwards had the same shapes, and no precision excuses a difference.
+        """
+        off = np.abs(a - b)
+        highest, mean = int(off.max()), neat(float(off.mean()))
+        if alike or self.model.pipe.vae.dtype == torch.float32:
+            self.gate(what, highest, LEVELS)
+        else:
+            self.gate(f"{what}, mean", mean, MEAN_LEVELS)
+        return {"off_max_levels": highest, "off_mean_levels": mean}
+
+
+def neat(value: float) -> float:
+    """Four digits."""
+    return float(f"{value:.4g}")
+
+
+def bare(model: Checkpoint, job: Job, *alike: Job) -> torch.Tensor:
+    """diffusers' own pipeline, called once for pictures that differ in nothing but their seeds;
+    they are of shape (count, 3, height, width) and stay on the device."""
+    pipe, jobs = model.pipe, (job, *alike)
+    pipe.set_progress_bar_config(disable=True)
+    said = model.family.arguments(pipe, type(pipe), job, Images())
+    return pipe(
+        prompt=job.prompt,
+        num_inference_steps=job.steps,
+        **said,
+        num_images_per_prompt=len(jobs),
+        generator=[torch.Generator("cpu").manual_seed(each.seeds[0]) for each in jobs],
+        output_type="pt",
+    ).images
