@@ -47,11 +47,11 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/pyright
 
 bench: $(VENV)/.installed-dev
-	$(BIN)/python -m bench.first_light $(ARGS)
+	$(BIN)/python -m bench.serving $(ARGS)
 
 # Every family at full size on a GPU, with random weights (ARGS=--small tries it on a CPU).
 bench-gpu: $(VENV)/.installed-dev
-	$(BIN)/python -m bench.full_size $(ARGS)
+	$(BIN)/python -m bench.engine $(ARGS)
 
 # The shipped model from nothing to its gate (hours on one CPU core; ARGS="--device cuda" on a GPU).
 train: install
