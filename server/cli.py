@@ -4,7 +4,7 @@ import importlib
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -165,17 +165,41 @@ def check(file: Path) -> None:
     run(file)
 
 
-@bench_app.command(
-    "load",
-    context_settings={
-        "allow_extra_args": True,
-        "ignore_unknown_options": True,
-        "help_option_names": [],  # the script has its own
-    },
-)
+SCRIPT: dict[str, Any] = {
+    "allow_extra_args": True,
+    "ignore_unknown_options": True,
+    "help_option_names": [],  # the script has its own
+}
+
+
+@bench_app.command("load", context_settings=SCRIPT)
 def bench_load(context: typer.Context) -> None:
     """Put load on a server of any of the dialects, and tell how it bore it."""
     _bench("load").main(context.args)
+
+
+@bench_app.command("engine", context_settings=SCRIPT)
+def bench_engine(context: typer.Context) -> None:
+    """Measure what paints, on its own and served, family by family."""
+    _bench("engine").main(context.args)
+
+
+@bench_app.command("serving", context_settings=SCRIPT)
+def bench_serving(context: typer.Context) -> None:
+    """Measure what serving costs beside painting, with the shipped model."""
+    _bench("serving").main(context.args)
+
+
+@bench_app.command("peers", context_settings=SCRIPT)
+def bench_peers(context: typer.Context) -> None:
+    """Put the same load on other ways to serve the same pipeline."""
+    _bench("peers.run").main(context.args)
+
+
+@bench_app.command("publish")
+def bench_publish() -> None:
+    """Write the figures that were kept into the documents."""
+    _bench("publish").main()
 
 
 def _bench(script: str) -> ModuleType:

@@ -1,0 +1,62 @@
+"""The tables of the documents are made of the figures that were kept."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bench import publish
+
+FACTS = {"cores": 2, "processor": "abacus", "date": "2026-11-21", "load_before": 0.1}
+SERVING = {
+    "machine": FACTS,
+    "picture": {
+        "1024 px, PNG": {
+            "steps": 12,
+            "served_seconds": 0.251,
+            "overhead_ms": {"p50": 12.4, "p95": 20.0},
+        }
+    },
+    "saturation": {"canvases": 4, "served_to_bare": 0.961},
+    "memory": {"mb": {"server": 123.4, "worker": 469.0}},
+}
+
+
+@pytest.fixture
+def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two pages and a folder of figures."""
+    for name in ("README", "PAGE"):
+        page = tmp_path / f"{name}.md"
+        page.write_text("a\n<!-- bench: serving-cpu -->\nold\n<!-- end -->\nz\n")
+        monkeypatch.setattr(publish, name, page)
+    monkeypatch.setattr(publish, "RESULTS", tmp_path)
+    return tmp_path
+
+
+def test_tables_stand_where_the_pages_have_room_for_them(house: Path) -> None:
+    publish.kept("serving", "CPU").write_text(json.dumps(SERVING))
+    publish.publish()
+    for name in ("README.md", "PAGE.md"):
+        text = (house / name).read_text()
+        assert text.startswith("a\n<!-- bench: serving-cpu -->\n2 cores of abacus")
+        assert text.endswith("\n<!-- end -->\nz\n")
+        assert "0.25 s, of which serving is 12 ms (p95 20 ms) |" in text
+        assert "| images per second of a full server, to bare batches of 4 | 0.96 |" in text
+        assert "old" not in text
+
+
+def test_what_was_never_kept_leaves_a_page_as_it_is(house: Path) -> None:
+    before = (house / "README.md").read_text()
+    publish.publish()
+    assert (house / "README.md").read_text() == before
+
+
+def test_the_figures_of_a_gpu_are_kept_under_its_name(house: Path) -> None:
+    assert publish.kept("engine", "NVIDIA H200").name == "engine-nvidia-h200.json"
+    assert publish.kept("engine", "CPU, 1 threads").name == "engine-cpu.json"
+
+
+def test_the_documents_have_room_for_every_table_of_a_cpu() -> None:
+    pages = publish.README.read_text() + publish.PAGE.read_text()
+    for kind in ("serving", "peers", "engine"):
+        assert f"<!-- bench: {kind}-cpu -->\n" in pages
