@@ -19,7 +19,7 @@ import httpx2
 import psutil
 
 ROOT = Path(__file__).parents[1]
-PATIENCE = 180.0  # seconds in which a server is to get ready
+PATIENCE = 600.0  # seconds in which a server is to get ready
 LAST_WORDS = 2000  # characters of what a server said that are shown when it failed
 
 Ready: TypeAlias = Callable[[httpx2.Client], bool]
