@@ -18,16 +18,16 @@ import numpy as np
 import torch
 
 from bench.architectures import SMALL_SIDE, tiny_preview
+from bench.lossy import lossy
 from bench.served import served
 from bench.sitting import Memory, Sitting, Spoiled, counted, cut_short
 from bench.stopwatch import Stopwatch, Turns, watched
-from bench.subject import PROMPT, Figures, Subject, bare, neat
+from bench.subject import PROMPT, WARM_STEPS, Figures, Subject, bare, neat
 from models.checkpoint import Checkpoint
 from models.contract import Job
 from models.pixels import Arrival
 from models.preview import encoded
 
-WARM_STEPS = 2
 CURVE_STEPS = 5
 LOOKS = 4  # steps whose previews are timed
 WORTHWHILE = 1.05  # times as many steps per second as fewer canvases bring
@@ -241,4 +241,5 @@ def stages(small: bool, sides: Sequence[int] = ()) -> Mapping[str, Callable[[Sub
         "ways": ways,
         **{f"batches at {side} px": partial(curve, side=side) for side in sides},
         **({"served": served} if find_spec("fastapi") else {}),
+        "lossy": lossy,  # the last: what it puts in 8 bits stays so
     }

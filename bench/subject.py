@@ -14,6 +14,7 @@ from models.checkpoint import Checkpoint, Images
 from models.contract import Job
 
 PROMPT = "a red circle on a blue background"
+WARM_STEPS = 2  # of a picture that is not measured
 LEVELS = 1  # of 255; how far a picture in company may be from itself alone, in float32
 MEAN_LEVELS = 4.0  # the same in bfloat16, on average: rounding grows along the steps
 

@@ -188,8 +188,8 @@ class Blocks:
         assert self._known is not None
         after = picture_of(output)
         first, rest, change = self._known.first, self._known.rest, after - before
-        known = first is not None and rest is not None
-        if known and distance(change, first) <= self._threshold:
+        near = self._threshold
+        if first is not None and rest is not None and distance(change, first) <= near:
             self._skipping = True
             return among(output[0] if isinstance(output, tuple) else None, after + rest)
         self._began, self._change = after, change

@@ -61,11 +61,14 @@ def test_everything_is_measured_and_gated(run: Run, capsys: pytest.CaptureFixtur
     (row,) = report["models"]
     assert not row["failed"]
     assert not row["skipped"]
-    assert len(row["gates"]) == 7
+    assert len(row["gates"]) == 8
     assert row["served"][0]["canvases"] == 1
     missing = set(engine.COLUMNS) - set(row)
     assert not missing
     assert row["tflop_per_step"] > 0
+    assert row["step_forecast"]["gain"] > 0
+    assert "UNet2DConditionModel" in row["step_cache"]["refused"]
+    assert "cpu" in row["fp8"]["refused"]
     assert [each["canvases"] for each in row[f"batch_{SMALL_SIDE}"]] == [1, 2]
     assert "| sd15 | 64 | 4 |" in capsys.readouterr().out
 
