@@ -260,7 +260,9 @@ class Forecast:
 
 
 def both(a: Any, b: Any, work: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Any:
-    """Tensors of two outputs, in tuples and lists, brought together."""
+    """Tensors of two outputs, in tuples, lists and diffusers' own outputs, brought together."""
     if isinstance(a, torch.Tensor):
         return work(a, b)
+    if isinstance(a, Mapping):
+        return type(a)(**{name: both(part, b[name], work) for name, part in a.items()})
     return type(a)(both(left, right, work) for left, right in zip(a, b, strict=True))
