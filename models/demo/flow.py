@@ -6,6 +6,7 @@ learns the direction. Both text encoders read the same tokens.
 
 from collections.abc import Callable
 from random import Random
+from typing import Any
 
 import torch
 from diffusers import FluxPipeline, FluxTransformer2DModel
@@ -19,13 +20,16 @@ from transformers import (
     T5EncoderModel,
 )
 
+from models.demo.attention import PlainAttention
 from models.demo.batches import captioned, phase_at, spread, tokenized
+from models.demo.denoiser import TIMES
 from models.demo.latents import Latents
 from models.demo.recipe import FlowRecipe
+from models.demo.teacher import noise_levels
 from models.demo.text import POSITIONS, WIDTH, clip_config, new_tokenizer
 from models.demo.vocabulary import END
 
-GIST = 64  # width of the prompt as a whole
+GIST = 96  # width of the prompt as a whole
 REDUCTION = 8  # pixels per latent
 
 
@@ -39,6 +43,8 @@ class FlowDenoiser(nn.Module):
         self.gist = CLIPTextModel(gist_config(self.tokenizer))
         self.words = T5EncoderModel(words_config(self.tokenizer))
         self.transformer = new_transformer()
+        attention: Any = PlainAttention()
+        self.transformer.set_attn_processor(attention)
 
     def forward(self, noisy: Tensor, sigmas: Tensor, tokens: Tensor) -> Tensor:
         """The direction from the picture to the noise, shaped as `noisy`; sigmas are 0..1."""
@@ -58,19 +64,25 @@ class FlowDenoiser(nn.Module):
         return FluxPipeline._unpack_latents(output, *size, REDUCTION)
 
 
+def hasten(denoiser: FlowDenoiser) -> None:
+    """Compiles the parts for training; takes a minute or two, and needs a C++ compiler."""
+    for part in (denoiser.transformer, denoiser.gist, denoiser.words):
+        part.compile(dynamic=False)
+
+
 def new_transformer() -> FluxTransformer2DModel:
     """Every block starts as the identity, and the whole as zero."""
     transformer = FluxTransformer2DModel(
         patch_size=1,
         in_channels=16,
-        num_layers=2,
+        num_layers=1,
         num_single_layers=4,
-        attention_head_dim=32,
-        num_attention_heads=3,
+        attention_head_dim=64,
+        num_attention_heads=2,
         joint_attention_dim=WIDTH,
         pooled_projection_dim=GIST,
         guidance_embeds=False,  # so guidance and negative prompts take a second prediction
-        axes_dims_rope=(8, 12, 12),
+        axes_dims_rope=(4, 30, 30),
     )
     for name, module in transformer.named_modules():
         silent = name == "proj_out" or (".norm" in f".{name}" and name.endswith("linear"))
@@ -91,7 +103,7 @@ def words_config(tokenizer: CLIPTokenizer) -> T5Config:
         d_model=WIDTH,
         d_kv=32,
         d_ff=2 * WIDTH,
-        num_layers=2,
+        num_layers=1,
         num_heads=4,
         feed_forward_proj="gated-gelu",
         is_encoder_decoder=False,
@@ -114,7 +126,11 @@ def second_tokenizer(first: CLIPTokenizer) -> PreTrainedTokenizerFast:
 
 
 def flow_loss(
-    denoiser: FlowDenoiser, recipe: FlowRecipe, latents: Latents, device: torch.device
+    denoiser: FlowDenoiser,
+    recipe: FlowRecipe,
+    latents: Latents,
+    device: torch.device,
+    teacher: nn.Module | None = None,
 ) -> Callable[[int], Tensor]:
     """The loss of a step number: mean squared error of the direction over that step's batch."""
 
@@ -124,10 +140,26 @@ def flow_loss(
         batch = captioned(phase_at(recipe.phases, step), latents, Random(seed))
         clean = batch.latents.to(device)
         noise = torch.randn(clean.shape, generator=dice).to(device)
-        sigmas = torch.special.ndtri(spread(len(clean), dice)).sigmoid().to(device)
+        taught = teacher is not None and step >= recipe.taught
+        sigmas = shares(spread(len(clean), dice), recipe, taught=taught).to(device)
         share = sigmas[:, None, None, None]
+        noisy, way = (1 - share) * clean + share * noise, noise - clean
         tokens = tokenized(denoiser.tokenizer, batch.captions).to(device)
-        guess = denoiser((1 - share) * clean + share * noise, sigmas, tokens)
-        return (guess - (noise - clean)).square().mean()
+        with torch.autocast(device.type, torch.bfloat16):
+            if teacher is not None and taught:
+                clear = int((sigmas < recipe.clear).sum())  # which come first
+                with torch.no_grad():
+                    way[clear:] = teacher(noisy[clear:], sigmas[clear:], tokens[clear:])
+            guess = denoiser(noisy, sigmas, tokens)
+        return (guess.float() - way).square().mean()
 
     return loss
+
+
+def shares(evenly: Tensor, recipe: FlowRecipe, *, taught: bool) -> Tensor:
+    """Shares of noise, rising, from numbers 0..1 that do: first as often as `sketch` learned them,
+    then mostly where an outline is decided."""
+    if taught:
+        return (torch.special.ndtri(evenly) * recipe.width + recipe.middle).sigmoid()
+    levels = noise_levels() / noise_levels()[-1]
+    return levels[(evenly * TIMES).long().clamp(0, TIMES - 1)]

@@ -89,18 +89,48 @@ CONTINUED = UnetRecipe(
 
 
 @dataclass(frozen=True, slots=True)
+class PrimerRecipe:
+    """Of both text encoders of `sketch-flux`, which read alone before they read for pictures."""
+
+    seed: int = 13
+    lr: float = 0.01
+    warmup: int = 50
+    level: int = 300
+    ema: float = 0.0
+    batch: int = 96
+    mix: tuple[float, ...] = EVERYTHING
+    explicit: float = 0.5
+    steps: int = 900
+
+
+# Without landscapes.
+PLAIN = (0.30, 0.36, 0.14, 0.20, 0.0)
+OUTLINES = (0.50, 0.30, 0.08, 0.12, 0.0)
+BOTH = (0.18, 0.27, 0.15, 0.40, 0.0)
+CLOSING = (0.32, 0.36, 0.13, 0.19, 0.0)
+TAUGHT = 2954
+
+
+@dataclass(frozen=True, slots=True)
 class FlowRecipe:
-    """Of `sketch-flux`, which learns from the same latents by the same curriculum."""
+    """Of `sketch-flux`, which learns from the same latents, from a step on by what `sketch` makes
+    of them, and then mostly at the shares of noise where outlines are decided."""
 
     seed: int = 14
-    lr: float = 0.008
-    warmup: int = 200
-    level: int = 4000
+    lr: float = 0.02
+    warmup: int = 100
+    level: int = 5190
+    taught: int = TAUGHT  # the step from which `sketch` sets the targets ...
+    clear: float = 0.3  # ... above this share of noise; below it sees no better than its sibling
+    middle: float = 1.2  # mean and spread of the shares from then on, as logits
+    width: float = 1.4
     ema: float = 0.999
     phases: tuple[Phase, ...] = (
-        Phase(2000, SHAPES_ONLY, 1.0, 0.5),
-        Phase(2000, SINGLES, 0.7, 0.5),
-        Phase(8000, EVERYTHING, 0.6, 0.5),
+        Phase(1200, SINGLES, 1.0, 0.7),
+        Phase(TAUGHT - 1200, PLAIN, 0.6, 0.6),
+        Phase(1324, OUTLINES, 0.7, 0.85),
+        Phase(912, BOTH, 0.6, 0.7),
+        Phase(2210, CLOSING, 0.6, 0.8),
     )
 
     @property

@@ -17,15 +17,17 @@ from torch import Tensor, nn
 
 from models.demo.denoiser import Denoiser, unet_loss
 from models.demo.export import export, flow_pipeline, pipeline
-from models.demo.flow import FlowDenoiser, flow_loss
+from models.demo.flow import FlowDenoiser, flow_loss, hasten
 from models.demo.inheritance import inherit
 from models.demo.latents import Latents, cached
 from models.demo.loop import Stage, read_kept, train
 from models.demo.muon import optimizers
-from models.demo.recipe import CONTINUED, FlowRecipe, UnetRecipe, VaeRecipe
+from models.demo.primer import Primer, primer_loss
+from models.demo.recipe import CONTINUED, FlowRecipe, PrimerRecipe, UnetRecipe, VaeRecipe
+from models.demo.teacher import Teacher
 from models.demo.vae import new_vae, silence, vae_batch, vae_loss
 
-SHIPPED = Path(__file__).parent / "sketch" / "vae"
+SHIPPED = Path(__file__).parent / "sketch"
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -38,6 +40,7 @@ class Run:
     device: torch.device
     resume: bool
     start: Path | None = None
+    compiled: bool = False
 
     def train(
         self, name: str, model: nn.Module, loss: Callable[[int], Tensor], recipe: "Recipe"
@@ -53,7 +56,7 @@ class Run:
         return model
 
 
-Recipe = VaeRecipe | UnetRecipe | FlowRecipe
+Recipe = VaeRecipe | UnetRecipe | PrimerRecipe | FlowRecipe
 
 
 def train_vae(run: Run) -> None:
@@ -74,13 +77,22 @@ def train_unet(run: Run) -> None:
     run.train("unet", denoiser, unet_loss(denoiser, recipe, latents, run.device), recipe)
 
 
+def train_primer(run: Run) -> None:
+    recipe, denoiser = PrimerRecipe(), run.on(FlowDenoiser(FlowRecipe().seed))
+    primer, teacher = run.on(Primer(denoiser)), run.on(Teacher(SHIPPED))
+    run.train("primer", primer, primer_loss(primer, teacher, denoiser, recipe, run.device), recipe)
+
+
 def train_flow(run: Run) -> None:
     recipe, denoiser = FlowRecipe(), run.on(FlowDenoiser(FlowRecipe().seed))
-    vae = run.on(shipped_vae())
+    run.on(Primer(denoiser)).load_state_dict(read_kept(run.folder / "primer.pt"))
+    vae, teacher = run.on(shipped_vae()), run.on(Teacher(SHIPPED))
     scale = float(vae.config["scaling_factor"])
     latents = cached(run.folder / "latents-shipped.pt", vae, run.device)
     latents = Latents(latents.pools, scale)  # which the folder has to keep
-    run.train("flow", denoiser, flow_loss(denoiser, recipe, latents, run.device), recipe)
+    if run.compiled:
+        hasten(denoiser)
+    run.train("flow", denoiser, flow_loss(denoiser, recipe, latents, run.device, teacher), recipe)
 
 
 def latents_of(run: Run) -> Path:
@@ -112,12 +124,12 @@ def trained_vae(checkpoint: Path) -> AutoencoderKL:
 
 def shipped_vae() -> AutoencoderKL:
     """The autoencoder of `sketch`, which its sibling shares."""
-    return AutoencoderKL.from_pretrained(SHIPPED, torch_dtype=torch.float32).eval()
+    return AutoencoderKL.from_pretrained(SHIPPED / "vae", torch_dtype=torch.float32).eval()
 
 
 MODELS: dict[str, dict[str, Callable[[Run], None]]] = {
     "sketch": {"vae": train_vae, "unet": train_unet, "export": finish},
-    "sketch-flux": {"flow": train_flow, "export": finish_flow},
+    "sketch-flux": {"primer": train_primer, "flow": train_flow, "export": finish_flow},
 }
 
 
@@ -130,13 +142,14 @@ def main() -> None:
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoints in --out")
     parser.add_argument("--start", type=Path, help="the folder of an earlier sketch to go on from")
     parser.add_argument("--threads", type=int, default=1, help="of the CPU; last bits depend on it")
+    parser.add_argument("--compile", action="store_true", help="sketch-flux: needs a C++ compiler")
     given = parser.parse_args()
     stages = MODELS[given.model]
     if given.stage not in (None, *stages):
         parser.error(f"the stages of {given.model} are {', '.join(stages)}")
     torch.set_num_threads(given.threads)
     given.out.mkdir(parents=True, exist_ok=True)
-    run = Run(given.out, torch.device(given.device), given.resume, given.start)
+    run = Run(given.out, torch.device(given.device), given.resume, given.start, given.compile)
     for name, stage in stages.items():
         if given.stage in (None, name):
             stage(run)
