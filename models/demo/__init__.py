@@ -1,3 +1,3 @@
-"""The shipped demo model `sketch`: its grammar of scenes, how it is trained, how it is graded."""
+"""The shipped models `sketch` and `sketch-flux`: their grammar, how they are trained and graded."""
 
 from models.vision import LIBRARY as LIBRARY  # ahead of diffusers, as in a worker
