@@ -1,4 +1,4 @@
-"""What is installed is what was tried: a wheel holds the code, the configurations and the model."""
+"""What is installed is what was tried: a wheel holds the code, the configurations, the models."""
 
 import zipfile
 from pathlib import Path
@@ -21,10 +21,11 @@ def test_the_wheel_holds_every_configuration(names: set[str]) -> None:
     assert ours <= names
 
 
-def test_the_wheel_holds_the_shipped_model(names: set[str]) -> None:
-    folder = ROOT / "models" / "demo" / "sketch"
+@pytest.mark.parametrize("model", ["sketch", "sketch-flux"])
+def test_the_wheel_holds_the_shipped_models(names: set[str], model: str) -> None:
+    folder = ROOT / "models" / "demo" / model
     files = {str(path.relative_to(ROOT)) for path in folder.rglob("*") if path.is_file()}
-    assert "models/demo/sketch/model_index.json" in files
+    assert f"models/demo/{model}/model_index.json" in files
     assert files <= names
 
 

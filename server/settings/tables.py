@@ -70,7 +70,7 @@ def _ordered(low_high: tuple[float, float]) -> tuple[float, float]:
 
 
 def _model_path(text: str) -> str:
-    if text.startswith(DEMO) and not text.removeprefix(DEMO).isidentifier():
+    if text.startswith(DEMO) and not text.removeprefix(DEMO).replace("-", "_").isidentifier():
         raise ValueError(f'must name a model that ships with limner, like "{DEMO}sketch"')
     if text.startswith(HF):
         return Repository.parse(text).path

@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -98,8 +99,27 @@ def test_documented_slugs_paint_and_others_are_unknown(sketch) -> None:
     assert answer.json()["error"]["code"] == "model_not_found"
 
 
-def test_image_i_of_n_equals_the_single_one_with_its_seed(sketch) -> None:
-    wish = {"model": "sketch", "prompt": PROMPT, "steps": 6}
+def test_the_sibling_of_the_flux_class_paints_beside_it(sketch) -> None:
+    """It is loaded when it is first asked for, while the other goes on."""
+    models = ["sketch", "sketch-flux"] * 3
+
+    def asked(model: str) -> httpx2.Response:
+        return sketch.post(GENERATE, model=model, prompt=PROMPT, seed=4)
+
+    with ThreadPoolExecutor(len(models)) as pool:
+        answers = list(pool.map(asked, models))
+    painted = [pictures(answer)[0] for answer in answers]
+    for model, answer, picture in zip(models, answers, painted, strict=True):
+        assert answer.json()["provider_metadata"]["raw"]["model"] == model
+        assert picture.shape == (512, 512, 3)
+        assert red(picture) > 0.02
+        assert blue(picture) > 0.4
+    assert (painted[0] != painted[1]).any()
+
+
+@pytest.mark.parametrize("model", ["sketch", "sketch-flux"])
+def test_image_i_of_n_equals_the_single_one_with_its_seed(sketch, model) -> None:
+    wish = {"model": model, "prompt": PROMPT, "steps": 6}
     answer = sketch.post(GENERATE, **wish, n=3, seed=2**31 - 2)
     seeds = [image["seed"] for image in answer.json()["images"]]
     assert seeds == [2**31 - 2, 2**31 - 1, 0]
@@ -123,14 +143,15 @@ def test_a_drawn_seed_is_returned_and_repeats(sketch) -> None:
     assert np.abs(again.astype(int) - pictures(answer)[0].astype(int)).max() <= 1
 
 
-def test_inpainting_changes_the_mask_and_nothing_else(sketch) -> None:
+@pytest.mark.parametrize("model", ["sketch", "sketch-flux"])
+def test_inpainting_changes_the_mask_and_nothing_else(sketch, model) -> None:
     """A base of random noise: any pixel that went through the model would differ."""
     base = np.random.default_rng(0).integers(0, 256, (300, 260, 3), dtype=np.uint8)
     mask = np.zeros((300, 260), np.uint8)
     mask[90:210, 70:190] = 255
     answer = sketch.post(
         EDIT,
-        model="sketch",
+        model=model,
         prompt=PROMPT,
         images=[{"b64": data_url(base)}],
         mask={"b64": data_url(mask, "L")},

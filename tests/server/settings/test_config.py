@@ -92,10 +92,11 @@ def test_every_shipped_config_is_tested():
     assert shipped == {"bare", "demo", "slugs", "styles", "toy", "workstation"}
 
 
-def test_default_is_the_shipped_model():
+def test_default_are_the_shipped_models_of_which_the_first_is_loaded_at_once():
     assert shipped("demo.toml").exists()
     config = load()
-    assert [model.id for model in config.model] == ["sketch"]
+    assert [model.id for model in config.model] == ["sketch", "sketch-flux"]
+    assert [model.preload for model in worker_spec(config).models] == [True, False]
     assert config.worker.threads == 1
 
 
