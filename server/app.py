@@ -4,6 +4,7 @@ Nobody below sees the configuration as a whole. Decides nothing about requests.
 """
 
 import asyncio
+import importlib.metadata
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -15,10 +16,11 @@ from starlette.types import ASGIApp
 
 from models import launch
 from server.dialects import aimo, depicta, openai, venice
-from server.edge import files, gate, jobs, ops, web
+from server.edge import files, gate, jobs, metrics, ops, web
 from server.edge.chooser import API_KEYS, API_PATHS, V1_PATHS, Chooser
 from server.edge.front import Front
 from server.edge.gate import Guard, Journal
+from server.edge.metrics import Tally
 from server.edge.ops import Readiness
 from server.history.database import Database, file_of
 from server.history.news import News
@@ -59,6 +61,7 @@ class Parts:
     store: Store
     news: News
     errands: Errands
+    tally: Tally
     built: float = field(default_factory=time.monotonic)
 
     @asynccontextmanager
@@ -133,17 +136,22 @@ def assemble(config: Config) -> Parts:
         )
     )
     store, news, errands = _store(config), News(), Errands(config.server.grace_seconds)
+    tally = Tally()
+    version = importlib.metadata.version("limner")
+    metrics.registered(dispatch, tally, [model.id for model in config.model], version)
     service = Service(
         Catalog.of(config, absent),
         limits,
         decoders,
         dispatch,
-        (store, news),
+        (store, news, tally),
         preview_steps=config.worker.preview_steps,
     )
     artifacts = _artifacts(config.server, limits)
     fetcher = _fetcher(config.server, limits, artifacts)
-    return Parts(config, decoders, dispatch, service, artifacts, fetcher, store, news, errands)
+    return Parts(
+        *(config, decoders, dispatch, service, artifacts, fetcher, store, news, errands, tally)
+    )
 
 
 def _store(config: Config) -> Store:
@@ -197,6 +205,7 @@ def build(
         redirect_slashes=False,
     )
     app.include_router(ops.build(parts.readiness, parts.status))
+    app.include_router(metrics.build(parts.tally.registry))
     app.include_router(files.build(parts.artifacts))
     app.include_router(jobs.build(parts.news, parts.store))
     for path, dialect in dialects(parts).items():

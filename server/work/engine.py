@@ -17,6 +17,7 @@ from models import launch, wire
 from models.contract import (
     AnyCommand,
     AnyEvent,
+    Compiled,
     Evicted,
     Finished,
     Loaded,
@@ -97,6 +98,21 @@ class Engine(Protocol):
         ...
 
     @property
+    def loaded(self) -> Mapping[str, Loaded]:
+        """What it told of each of them when it loaded it last."""
+        ...
+
+    @property
+    def restarts(self) -> int:
+        """How often its process died."""
+        ...
+
+    @property
+    def late_compilations(self) -> int:
+        """Graphs that its processes compiled while no model was loaded."""
+        ...
+
+    @property
     def failures(self) -> dict[str, str]:
         """The models it could not load, and why."""
         ...
@@ -134,6 +150,10 @@ class LocalEngine:
         self.canvases = 0
         self.models: dict[str, tuple[Task, ...]] = {}
         self.sizes: dict[str, int] = {}
+        self.loaded: dict[str, Loaded] = {}
+        self.restarts = 0
+        self.late_compilations = 0
+        self._late_before = 0  # those of earlier processes
         self.resident: set[str] = set()
         self._absent = dict(failures or {})
         self._reported: dict[str, str] = {}  # models that this worker could not load
@@ -192,6 +212,7 @@ class LocalEngine:
             await asyncio.shield(asyncio.to_thread(end, self._process))
         if not self._stopping.is_set():
             self._deaths += 1
+            self.restarts += 1
             log.error("worker %s died (exit code %s)", self.name, self._process.exitcode)
         self._blame(listener)
         listener.lost(self)
@@ -246,6 +267,7 @@ class LocalEngine:
                 self._killed_by.pop(model, None)
                 self.models[model] = tasks
                 self.sizes[model] = size
+                self.loaded[model] = event
                 self.resident.add(model)
                 self.failures.pop(model, None)
                 gigabytes = size / 1e9
@@ -253,6 +275,9 @@ class LocalEngine:
                     "%s loaded in %.1f s: %.2f GB, up to %d at once",
                     *(model, seconds, gigabytes, event.max_batch),
                 )
+            case Compiled(graphs):
+                self.late_compilations = self._late_before + graphs
+                log.warning("%d graphs were compiled late: somebody waited", graphs)
             case Evicted(model):
                 self.resident.discard(model)
                 log.info("%s is given up", model)
@@ -291,8 +316,10 @@ class LocalEngine:
             self._writer.close()
         self._writer = None
         self.canvases = 0
+        self._late_before = self.late_compilations
         self.models = {}
         self.sizes = {}
+        self.loaded = {}
         self.resident = set()
         self._reported = {}
 

@@ -69,7 +69,7 @@ class End:
         code: that of the refusal which its client was told; "" if there was none.
         at: unix seconds.
         painted: how many of its images were.
-        seconds: "queue", "paint", "total"; empty if it did not come to its result.
+        seconds: "queue", "paint", "encode", "total"; empty if it did not come to its result.
     """
 
     state: Ending

@@ -95,7 +95,7 @@ def shape(name: str, **said: Any) -> Any:
 
 
 @pytest.mark.timeout(400)  # torch traces a second for each part, on an idle machine
-@pytest.mark.parametrize("name", ["sd", "flux"])
+@pytest.mark.parametrize("name", [pytest.param("sd", marks=pytest.mark.long), "flux"])
 def test_compiled_paints_the_same_and_nothing_is_compiled_late(
     folder_of: Callable[[str], Path], tmp_path: Path, name: str
 ) -> None:
