@@ -21,9 +21,11 @@ from rich.progress import Progress
 
 from bench import machine
 from bench.architectures import ARCHITECTURES, Usual, built
+from bench.lossy import lossy
 from bench.publish import kept, publish
 from bench.stages import stages
 from bench.subject import Figures, Subject, neat
+from bench.tunings import tunings
 from models import device
 from models.checkpoint import Checkpoint
 from models.families import loader
@@ -130,18 +132,18 @@ class Session:
     small: bool
     rounds: int
     peak: float  # TFLOP/s
-    wanted: Sequence[str]  # stages; all if none are named
+    wanted: Sequence[str]  # stages
     deadline: float  # of time.monotonic(); no stage begins later
     report: Report
     progress: Progress
+    tunings: tuple[str, ...] = ()
 
     def measure(self, name: str) -> None:
         """One model, stage after stage; what is left when the time is over is named."""
         row: Figures = {"model": name, "gates": [], "skipped": [], "failed": {}}
         self.report.rows.append(row)
-        todo = stages(self.small, SIDES.get(name, ()))
-        if self.wanted:
-            todo = {stage: do for stage, do in todo.items() if stage in self.wanted}
+        there = everything(name, self.small)
+        todo = {stage: there[stage] for stage in there if stage in self.wanted}
         task = self.progress.add_task(f"{name}: build", total=1 + len(todo))
         subject = self._try("build", row, lambda: self._built(name, row))
         if subject is not None:
@@ -199,6 +201,15 @@ class Session:
         return Subject(*told, folder=Path(spec.path))
 
 
+def everything(name: str, small: bool) -> dict[str, Callable[[Subject], Figures]]:
+    """All stages of a model, in their order. What changes the model for good comes last."""
+    return {
+        **stages(small, SIDES.get(name, ())),
+        "tunings": tunings,  # leaves it compiled
+        "lossy": lossy,  # and this, where it can, in 8 bits
+    }
+
+
 def reached(target: torch.device) -> float:
     """TFLOP/s of large matrix products, the best of several: what a step is held to."""
     dtype = device.dtype_for("auto", target)
@@ -243,8 +254,10 @@ def options(arguments: Sequence[str] | None) -> argparse.Namespace:
     # Full size takes hours without a GPU: there it has to be asked for.
     usual = [SHIPPED] if given.target.type == "cpu" and not given.small else known
     given.names = [name for name in given.only.split(",") if name] or usual
-    given.wanted = [stage for stage in given.stages.split(",") if stage]
-    there = [*stages(given.small, SIDES.get(given.names[0], ()))]
+    there = list(everything(given.names[0], given.small))
+    # Compiling takes minutes, and on a CPU it is known not to pay: there it has to be asked for.
+    all_but = [stage for stage in there if given.target.type == "cuda" or stage != "tunings"]
+    given.wanted = [stage for stage in given.stages.split(",") if stage] or all_but
     for said, all_ in ((given.names, known), (given.wanted, there)):
         if unknown := [name for name in said if name not in all_]:
             parser.error(f"there is no {', '.join(unknown)}; there are: {', '.join(all_)}")

@@ -8,17 +8,14 @@ import inspect
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
-from typing import TypeAlias
 
 import numpy as np
 import torch
 
 from bench.architectures import SMALL_SIDE, tiny_preview
-from bench.lossy import lossy
 from bench.served import served
 from bench.sitting import Memory, Sitting, Spoiled, counted, cut_short
 from bench.stopwatch import Stopwatch, Turns, watched
@@ -31,12 +28,6 @@ from models.preview import encoded
 CURVE_STEPS = 5
 LOOKS = 4  # steps whose previews are timed
 WORTHWHILE = 1.05  # times as many steps per second as fewer canvases bring
-
-Way: TypeAlias = Callable[[Checkpoint], AbstractContextManager[Checkpoint]]
-
-# Ways to run the denoiser beside the plain one (compiled, as a graph …): each gives, while it
-# lasts, a checkpoint that runs so. What is in here is timed and held against the plain way.
-WAYS: dict[str, Way] = {}
 
 
 def picture(subject: Subject) -> Figures:
@@ -139,23 +130,6 @@ def texts(subject: Subject) -> Figures:
     return {"text_seconds": neat(statistics.median(seconds[1:]))}
 
 
-def ways(subject: Subject) -> Figures:
-    """Each other way to run the denoiser against the plain one: seconds of a step, and pixels."""
-    plain = Sitting(subject.model).finish([subject.job()])
-    found: Figures = {}
-    for name, way in WAYS.items():
-        with way(subject.model) as model:
-            Sitting(model).finish([subject.job(steps=WARM_STEPS)])
-            sitting = Sitting(model).finish([subject.job()])
-        pixels = [each.pixels(subject.job()) for each in (sitting, plain)]
-        found[name] = {
-            "step_seconds": neat(sitting.step_seconds),
-            "to_plain": neat(sitting.step_seconds / plain.step_seconds),
-            **subject.compare(f"{name}: off the plain way", *pixels),
-        }
-    return {"ways": found} if found else {}
-
-
 def curve(subject: Subject, side: int) -> Figures:
     """Ever more canvases in one forward, until there is no room for more."""
     rows = list(company(subject, side, (1, 2) if subject.small else (1, 2, 4, 8)))
@@ -238,8 +212,6 @@ def stages(small: bool, sides: Sequence[int] = ()) -> Mapping[str, Callable[[Sub
         "preview": preview,
         "encode": encode,
         "texts": texts,
-        "ways": ways,
         **{f"batches at {side} px": partial(curve, side=side) for side in sides},
         **({"served": served} if find_spec("fastapi") else {}),
-        "lossy": lossy,  # the last: what it puts in 8 bits stays so
     }

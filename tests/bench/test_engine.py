@@ -2,19 +2,19 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from bench import engine, sitting, stages
+from bench import engine, sitting, stages, tunings
 from bench.architectures import ARCHITECTURES, SMALL_SIDE, built, outlined
 from bench.subject import Subject
 from models import merge
-from models.checkpoint import Checkpoint
+from models.merge import Forward, plainly
 from models.shell import denoiser_name
 
 Run = Callable[..., dict[str, Any]]
@@ -106,20 +106,15 @@ def test_a_stage_that_breaks_fails_the_run_but_not_the_others(
 
 @pytest.mark.parametrize(("shift", "ok"), [(0.0, True), (0.5, False)])
 def test_another_way_to_run_the_denoiser_must_paint_the_same(
-    subject: Subject, monkeypatch: pytest.MonkeyPatch, shift: float, ok: bool
+    subject: Subject, shift: float, ok: bool
 ) -> None:
-    @contextmanager
-    def shifted(model: Checkpoint) -> Iterator[Checkpoint]:
-        bias = model.pipe.unet.conv_out.bias
-        with torch.no_grad():
-            bias += shift
-            yield model
-            bias -= shift
+    def shifted(forward: Forward) -> tuple[torch.Tensor, ...]:
+        return tuple(part + shift for part in plainly(forward))
 
-    monkeypatch.setitem(stages.WAYS, "shifted", shifted)
-    told = stages.ways(subject)["ways"]["shifted"]
+    tuned = replace(subject.model, way=shifted)
+    told = tunings.against(subject, "shifted", subject.model, tuned)
     assert told["step_seconds"] > 0
-    assert [gate["ok"] for gate in subject.gates] == [ok]
+    assert [gate["ok"] for gate in subject.gates if gate["what"] == "shifted: off eager"] == [ok]
 
 
 def test_what_there_is_not_is_named(capsys: pytest.CaptureFixture[str]) -> None:
@@ -132,3 +127,23 @@ def test_when_the_time_is_over_the_rest_is_named(run: Run) -> None:
     report = run("--budget-seconds", "0")
     assert report["exit"] is None
     assert report["models"][0]["skipped"] == ["build"]
+
+
+@pytest.mark.timeout(400)  # torch traces a second for each part, on an idle machine
+@pytest.mark.long
+def test_tunings_are_measured_and_gated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiled by a backend that compiles nothing, which takes minutes less."""
+    monkeypatch.setattr(tunings, "BACKEND", "eager")
+    shape = ARCHITECTURES["flux-dev"]
+    model = built(shape, torch.device("cpu"), torch.float32, small=True)
+    subject = Subject("flux-dev", shape, model, True, 1, "flux", [])
+    try:
+        figures = tunings.tunings(subject)
+    finally:
+        torch._dynamo.reset()
+    assert {gate["what"] for gate in subject.gates} >= {
+        "compile: graphs compiled late",
+        "compile: off eager",
+    }
+    assert all(gate["ok"] for gate in subject.gates)
+    assert figures["tunings"]["compile"]["off_max_levels"] == 0
