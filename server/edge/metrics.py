@@ -17,8 +17,7 @@ from starlette.responses import Response
 
 from server.work.dispatch import Dispatch
 from server.work.engine import Engine
-from server.work.intake import Order
-from server.work.recorder import End
+from server.work.recorder import End, Entry
 
 WAITS = (0.005, 0.05, 0.25, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)  # seconds
 ENCODES = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)  # seconds
@@ -58,7 +57,7 @@ class Tally:
         at = self.registry
         by = ("dialect", "outcome")
         self._jobs = Counter("limner_jobs", "Requests that have ended.", by, registry=at)
-        self._images = Counter("limner_images", "Pictures that were painted.", registry=at)
+        self._images = Counter("limner_images", "Pictures that were made.", registry=at)
         told = {
             "queue": ("What a request waited for its first canvas.", WAITS),
             "paint": ("What its slowest canvas took.", WAITS),
@@ -69,13 +68,13 @@ class Tally:
             for name, (text, buckets) in told.items()
         }
 
-    def admitted(self, order: Order, account: str, at: float) -> None:
-        self._dialects[order.job.id] = order.draft.dialect
+    def admitted(self, entry: Entry, account: str, at: float) -> None:
+        self._dialects[entry.id] = entry.dialect
 
     def progressed(self, job: str, index: int, step: int, steps: int) -> None:
         pass
 
-    def painted(self, job: str, index: int, seed: int) -> None:
+    def painted(self, job: str, index: int, seed: int | None) -> None:
         self._images.inc()
 
     def ended(self, job: str, end: End) -> None:
@@ -85,7 +84,7 @@ class Tally:
                 histogram.observe(end.seconds[name])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Busyness(Collector):
     """What the dispatch and its workers are doing when somebody asks."""
 

@@ -195,7 +195,7 @@ def test_backgrounds_and_what_else_there_is(sketch) -> None:
         styles = client.get("/api/v1/image/styles").json()
         assert "Anime" in styles["data"]
         inpaint = client.get("/api/v1/models?type=inpaint").json()
-        assert [row["type"] for row in inpaint["data"]] == ["inpaint"]
+        assert [row["type"] for row in inpaint["data"]] == ["inpaint"] * 2  # both that ship
         assert client.get("/api/v1/models?type=asr").json()["data"] == []
         traits = client.get("/api/v1/models/traits").json()["data"]
         assert traits["default"] == "sketch"

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import httpx2
@@ -13,17 +12,21 @@ from prometheus_client.parser import text_string_to_metric_families
 from models.contract import Cap, Loaded, ModelSpec, WorkerSpec
 from server.edge import metrics
 from server.edge.metrics import Tally
+from server.sizes import Size
 from server.work.backlog import Backlog
 from server.work.dispatch import Dispatch
 from server.work.engine import LocalEngine
-from server.work.recorder import End
+from server.work.recorder import End, Entry
 
-MODELS = ("sketch", "other")
+MODELS = ["sketch", "other"]
 CAPS = (Cap("forward", 192, 128, 2, 0.04), Cap("decode", 192, 128, 1, 0.1))
 
 
-def order(job: str, dialect: str) -> Any:
-    return SimpleNamespace(job=SimpleNamespace(id=job), draft=SimpleNamespace(dialect=dialect))
+def entry(job: str, dialect: str) -> Entry:
+    side = Size(64, 64)
+    return Entry(
+        id=job, dialect=dialect, model="sketch", task="generate", output=side, painted=side
+    )
 
 
 def end(state: Any, **seconds: float) -> End:
@@ -71,7 +74,7 @@ def test_requests_are_counted_as_they_end() -> None:
         ("c", "openai", end("failed")),
     )
     for job, dialect, _ in ends:
-        tally.admitted(order(job, dialect), "local", 0.0)
+        tally.admitted(entry(job, dialect), "local", 0.0)
     tally.progressed("a", 0, 1, 2)
     tally.painted("a", 0, 7)
     assert only(scrape(tally), "limner_jobs_total", "limner_images_total") == {
