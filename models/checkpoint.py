@@ -14,6 +14,7 @@ from PIL import Image as Pillow
 from models import audit, device, eight, offload, preview
 from models.canvas import BadJob, Easel, Unloadable
 from models.contract import Image, Job, ModelSpec, Task
+from models.enlarging import Enlarger, enlarger_of
 from models.lora import Dress, Loras
 from models.merge import Way, plainly
 from models.pixels import delivered, to_pillow
@@ -125,18 +126,19 @@ class Family:
             offload.place(pipe, spec.offload, target)
             way = tuned(pipe, spec, target)
             shown = preview.of(pipe.vae, Path(spec.preview) if spec.preview else None)
-        return Checkpoint(
-            pipe,
-            target,
-            self,
-            shown,
-            self.reading(pipe),
-            spec.scheduler,
-            Loras.of(pipe, spec.loras),
-            way,
-            Shortcuts.of(pipe, spec),
-            spec.tuning.fp8,
-        )
+            return Checkpoint(
+                pipe,
+                target,
+                self,
+                shown,
+                self.reading(pipe),
+                spec.scheduler,
+                Loras.of(pipe, spec.loras),
+                way=way,
+                shortcuts=Shortcuts.of(pipe, spec),
+                fp8=spec.tuning.fp8,
+                enlarger=enlarger_of(spec, target),
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +155,7 @@ class Checkpoint:
     way: Way = plainly  # how its forwards are run
     shortcuts: Shortcuts | None = None
     fp8: bool = False  # whether its large layers are in 8 bits
+    enlarger: Enlarger | None = None
     recall: Recall = field(default_factory=Recall)
 
     @property
@@ -208,12 +211,15 @@ class Checkpoint:
             ).images[0]
             if shortcut is not None:
                 shortcut.tell(easel, own.num_timesteps)
+            if job.enlarge and self.enlarger is not None:
+                picture = self.enlarger.enlarged(picture, easel.ask)
             return delivered(picture, inputs[0] if inputs else None, easel)
 
     @property
     def size(self) -> int:
         """Bytes of its parts on the device."""
-        return device.size(self.pipe.components.values(), self.device)
+        parts = [*self.pipe.components.values(), self.enlarger and self.enlarger.network]
+        return device.size(parts, self.device)
 
     def settle(self) -> None:
         """Wait for the device."""

@@ -83,6 +83,7 @@ class ModelSpec(Value, frozen=True, kw_only=True):
     path: str = ""  # a diffusers folder or single file; empty for a family without weights
     base: str = ""  # of a single file: the diffusers folder of what it lacks
     preview: str = ""  # the folder of an AutoencoderTiny; empty: linear factors
+    enlarger: str = ""  # the file of a super-resolution network; empty: none
     dtype: Dtype = "auto"
     scheduler: str = ""  # one of SCHEDULERS; empty: as the folder says
     width: int  # paint size of the first warm-up picture, px
@@ -130,6 +131,7 @@ class Job(Value, frozen=True, kw_only=True):
     masked: bool = False  # a mask is attached
     preview_every: int = 0  # steps between previews; 0: none
     loras: tuple[tuple[str, float], ...] = ()  # name and weight of the adapters to wear
+    enlarge: bool = False  # have the model's enlarger make the picture larger, if it has one
     strict: bool = False  # never share a forward, so that bits do not depend on neighbours
 
 

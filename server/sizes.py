@@ -12,6 +12,7 @@ from server.errors import BadRequest, ImageTooLarge, ImageTooSmall
 from server.notices import Notice, shown
 
 MIN_SIDE, MAX_SIDE = 64, 8192  # of a delivered picture, px
+WORTH_ENLARGING = 1.5  # times the area that is painted
 STEP = 8  # px; sizes that follow from an area are multiples of it
 TIERS = {"1K": 1024, "2K": 2048, "4K": 4096}  # px; the side of the square with the tier's area
 
@@ -90,6 +91,7 @@ class Sizing:
     max_pixels: int  # largest paint area; at least the largest native area
     max_aspect: float = MAX_SIDE / MIN_SIDE  # of the longer side to the shorter
     default: Size
+    enlarger: bool = False  # whether a network makes its pictures larger
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,9 +145,21 @@ def plan_sizes(sizing: Sizing, wish: Wish, output_pixels: int) -> SizePlan:
         )
     paint = paint_size(sizing, output)
     if wish != Wish() and not _alike(paint, output, sizing.multiple):
-        verb = "enlarged" if output.area > paint.area else "reduced"
-        notices.append(Notice(param, f"painted at {paint} and {verb} to {output} (Lanczos)"))
+        notices.append(Notice(param, f"painted at {paint} and {_scaled(sizing, paint, output)}"))
     return SizePlan(paint=paint, output=output, notices=tuple(notices))
+
+
+def enlarges(sizing: Sizing, paint: Size, output: Size) -> bool:
+    """Whether the model's network is to make a picture larger: where it is delivered much larger
+    than it is painted."""
+    return sizing.enlarger and output.area >= paint.area * WORTH_ENLARGING
+
+
+def _scaled(sizing: Sizing, paint: Size, output: Size) -> str:
+    """How a picture gets from one size to the other."""
+    if enlarges(sizing, paint, output):
+        return f"enlarged to {output} by a network"
+    return f"{'enlarged' if output.area > paint.area else 'reduced'} to {output} (Lanczos)"
 
 
 def _alike(paint: Size, output: Size, multiple: int) -> bool:

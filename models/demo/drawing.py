@@ -33,16 +33,17 @@ GROUNDS: dict[str, tuple[Color, Color]] = {  # far and near
 HORIZON = 0.6  # share of the frame's height above the ground
 
 
-def draw(scene: Scene) -> Image.Image:
-    """The picture of a scene: RGB, of the frame's size, edges smoothed by box reduction."""
-    width, height = (side * OVERSAMPLE for side in scene.frame)
+def draw(scene: Scene, times: int = 1) -> Image.Image:
+    """The picture of a scene: RGB, of so many times the frame's size, its edges smoothed."""
+    fine = OVERSAMPLE * times  # pixels drawn for one of the frame's
+    width, height = (side * fine for side in scene.frame)
     if scene.land is None:
         image = Image.new("RGB", (width, height), PALETTE[scene.background])
     else:
-        image = lie_of(scene.land, (width, height))
+        image = lie_of(scene.land, (width, height), fine)
     for thing in scene.things:
         stencil = Image.new("1", (width, height))
-        stamp(stencil, thing.shape, thing.x, thing.y, thing.diameter)
+        stamp(stencil, thing.shape, thing.x, thing.y, thing.diameter, fine)
         image.paste(PALETTE[thing.color], (0, 0, width, height), stencil)
     return image.reduce(OVERSAMPLE)
 
@@ -55,22 +56,25 @@ def silhouette(shape: str, diameter: float = 84.0) -> Image.Image:
     return stencil.convert("L").reduce(OVERSAMPLE)
 
 
-def stamp(stencil: Image.Image, shape: str, x: float, y: float, diameter: float) -> None:
-    """Fills and cuts the parts of a shape whose larger side is `diameter` pixels."""
+def stamp(
+    stencil: Image.Image, shape: str, x: float, y: float, diameter: float, fine: int = OVERSAMPLE
+) -> None:
+    """Fills and cuts the parts of a shape whose larger side is `diameter` of the frame's pixels,
+    each of which is `fine` of the stencil's."""
     pen = ImageDraw.Draw(stencil)
-    scale = diameter / 2 * OVERSAMPLE
+    scale = diameter / 2 * fine
     for solid, outline in OUTLINES[shape]():
-        corners = [(x * OVERSAMPLE + u * scale, y * OVERSAMPLE + v * scale) for u, v in outline]
+        corners = [(x * fine + u * scale, y * fine + v * scale) for u, v in outline]
         pen.polygon(corners, fill=int(solid))
 
 
-def lie_of(land: Land, size: Frame) -> Image.Image:
-    """The land with its sky, `size` pixels."""
+def lie_of(land: Land, size: Frame, fine: int) -> Image.Image:
+    """The land with its sky, `size` pixels, of which `fine` are one of the frame's."""
     image = sky(land.time, size)
     pen = ImageDraw.Draw(image)
     width, height = size
     if land.light:
-        shine(pen, land, size)
+        shine(pen, land, size, 13 * fine)
     light = DAYLIGHT[land.time]
     for number, color in enumerate(GROUNDS[land.ground]):
         line = [(x * width, y * height) for x, y in ridge(land, number)]
@@ -88,11 +92,10 @@ def sky(time: str, size: Frame) -> Image.Image:
     return column.resize(size, Image.Resampling.BILINEAR)
 
 
-def shine(pen: ImageDraw.ImageDraw, land: Land, size: Frame) -> None:
+def shine(pen: ImageDraw.ImageDraw, land: Land, size: Frame, radius: int) -> None:
     """The sun or the moon, on the left or on the right; at sunset it is low."""
     x = size[0] * (0.28 if land.form[0] < 0.5 else 0.72)
     y = size[1] * ((0.44 if land.time == "at sunset" else 0.2) + 0.04 * land.form[1])
-    radius = 13 * OVERSAMPLE
     pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=LIGHTS[land.time])
 
 

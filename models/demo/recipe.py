@@ -136,3 +136,24 @@ class FlowRecipe:
     @property
     def steps(self) -> int:
         return sum(phase.steps for phase in self.phases)
+
+
+@dataclass(frozen=True, slots=True)
+class EnlargerRecipe:
+    """Of the network that makes pictures four times as wide and as high."""
+
+    seed: int = 17
+    width: int = 24  # channels
+    depth: int = 8  # layers between the first and the last
+    scenes: int = 4  # of a step
+    cuts: int = 4  # of each of them
+    cut: int = 48  # px, of the small picture
+    noise: float = (
+        0.12  # at the most, on latents of unit variance: pictures are never painted exactly
+    )
+    edges: float = 0.5  # weight of the gradient term
+    lr: float = 0.004
+    warmup: int = 50
+    level: int = 800
+    ema: float = 0.995
+    steps: int = 3600

@@ -2,7 +2,7 @@
 
 First the autoencoder, then text encoder and UNet together, then the fp16 folder DIR/sketch.
 `--start FOLDER` lets text encoder and UNet go on from an earlier model's instead of from nothing;
-`--model sketch-flux` takes the autoencoder of the shipped `sketch`.
+`--model sketch-flux` and `--model enlarger` take the autoencoder of the shipped `sketch`.
 """
 
 import argparse
@@ -16,6 +16,8 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
 from models.demo.denoiser import Denoiser, unet_loss
+from models.demo.enlarging import enlarger_loss, new_enlarger
+from models.demo.enlarging import finish as write_enlarger
 from models.demo.export import export, flow_pipeline, pipeline
 from models.demo.flow import FlowDenoiser, flow_loss, hasten
 from models.demo.inheritance import inherit
@@ -23,7 +25,14 @@ from models.demo.latents import Latents, cached
 from models.demo.loop import Stage, read_kept, train
 from models.demo.muon import optimizers
 from models.demo.primer import Primer, primer_loss
-from models.demo.recipe import CONTINUED, FlowRecipe, PrimerRecipe, UnetRecipe, VaeRecipe
+from models.demo.recipe import (
+    CONTINUED,
+    EnlargerRecipe,
+    FlowRecipe,
+    PrimerRecipe,
+    UnetRecipe,
+    VaeRecipe,
+)
 from models.demo.teacher import Teacher
 from models.demo.vae import new_vae, silence, vae_batch, vae_loss
 
@@ -56,7 +65,7 @@ class Run:
         return model
 
 
-Recipe = VaeRecipe | UnetRecipe | PrimerRecipe | FlowRecipe
+Recipe = VaeRecipe | UnetRecipe | PrimerRecipe | FlowRecipe | EnlargerRecipe
 
 
 def train_vae(run: Run) -> None:
@@ -95,6 +104,12 @@ def train_flow(run: Run) -> None:
     run.train("flow", denoiser, flow_loss(denoiser, recipe, latents, run.device, teacher), recipe)
 
 
+def train_enlarger(run: Run) -> None:
+    recipe, vae = EnlargerRecipe(), run.on(shipped_vae())
+    network = run.on(new_enlarger(recipe))
+    run.train("enlarger", network, enlarger_loss(network, vae, recipe), recipe)
+
+
 def latents_of(run: Run) -> Path:
     return run.folder / "latents.pt"
 
@@ -115,6 +130,12 @@ def finish_flow(run: Run) -> None:
     export(flow_pipeline(shipped_vae(), denoiser), run.folder / "sketch-flux")
 
 
+def finish_enlarger(run: Run) -> None:
+    network = new_enlarger(EnlargerRecipe())
+    network.load_state_dict(read_kept(run.folder / "enlarger.pt"))
+    write_enlarger(network, run.folder / "enlarger.safetensors")
+
+
 def trained_vae(checkpoint: Path) -> AutoencoderKL:
     vae = new_vae(VaeRecipe().seed)
     vae.load_state_dict(read_kept(checkpoint))
@@ -130,6 +151,7 @@ def shipped_vae() -> AutoencoderKL:
 MODELS: dict[str, dict[str, Callable[[Run], None]]] = {
     "sketch": {"vae": train_vae, "unet": train_unet, "export": finish},
     "sketch-flux": {"primer": train_primer, "flow": train_flow, "export": finish_flow},
+    "enlarger": {"enlarger": train_enlarger, "export": finish_enlarger},
 }
 
 

@@ -14,6 +14,7 @@ import torch
 from models import audit, device, offload
 from models.canvas import BadJob, Easel, Unloadable
 from models.contract import Image, Job, ModelSpec, Task
+from models.enlarging import Enlarger, enlarger_of
 from models.pixels import delivered, to_pillow
 from models.shell import denoiser_name, shell
 
@@ -35,7 +36,7 @@ def load(spec: ModelSpec, device_name: str) -> "Generic":
         raise Unloadable(f"{kind} has no vae, unet or transformer to stop at")
     with device.named_faults():
         offload.place(pipe, spec.offload, target)
-    return Generic(pipe, target)
+        return Generic(pipe, target, enlarger_of(spec, target))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,7 @@ class Generic:
 
     pipe: Any
     device: torch.device
+    enlarger: Enlarger | None = None
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -72,12 +74,15 @@ class Generic:
                 generator=torch.Generator("cpu").manual_seed(job.seeds[index]),
                 output_type="pt",
             ).images[0]
+            if job.enlarge and self.enlarger is not None:
+                picture = self.enlarger.enlarged(picture, easel.ask)
             return delivered(picture, inputs[0] if inputs else None, easel)
 
     @property
     def size(self) -> int:
         """Bytes of its parts on the device."""
-        return device.size(self.pipe.components.values(), self.device)
+        parts = [*self.pipe.components.values(), self.enlarger and self.enlarger.network]
+        return device.size(parts, self.device)
 
     def settle(self) -> None:
         """Wait for the device."""

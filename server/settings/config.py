@@ -159,7 +159,7 @@ def _toml(path: Path) -> Tree:
         raise ConfigError(f"{path}: include: must be a list of paths")
     _anchor(tree.get("server"), "data_dir", path.parent)
     for model in tree.get("model", ()):
-        for key in ("path", "base", "preview"):
+        for key in ("path", "base", "preview", "enlarger"):
             _anchor(model, key, path.parent)
     _anchor_all(tree, "model_dirs", path.parent)
     for lora in tree.get("lora", ()):

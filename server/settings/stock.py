@@ -71,6 +71,7 @@ def model_spec(model: ModelTable, preload: bool = True) -> ModelSpec:
         scheduler=model.scheduler,
         base=str(place_of(model.base)) if model.base else "",
         preview=str(place_of(model.preview)) if model.preview else "",
+        enlarger=str(enlarger_of(model.enlarger)) if model.enlarger else "",
         width=first.width,
         height=first.height,
         buckets=tuple((size.width, size.height) for size in others),
@@ -101,6 +102,12 @@ def place_of(path: str) -> Path:
     if path.startswith(DEMO):
         return Path(str(importlib.resources.files("models"))) / "demo" / path.removeprefix(DEMO)
     return Path(path).expanduser()
+
+
+def enlarger_of(path: str) -> Path:
+    """The file of an enlarger; of one that ships with limner, that in its folder."""
+    place = place_of(path)
+    return place / "model.safetensors" if path.startswith(DEMO) else place
 
 
 def places(model: ModelTable) -> tuple[Path, ...]:
@@ -140,6 +147,8 @@ def _want(model: ModelTable) -> str:
     place = place_of(model.path)
     if model.preview and not place_of(model.preview).is_dir():
         return _absence("preview", model.preview, place_of(model.preview))
+    if model.enlarger and not enlarger_of(model.enlarger).is_file():
+        return f'enlarger "{model.enlarger}" leads to {enlarger_of(model.enlarger)}: no such file'
     if place.is_file():
         if model.base and place_of(model.base).is_dir():
             return ""

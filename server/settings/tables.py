@@ -83,6 +83,10 @@ def _preview_path(text: str) -> str:
     return _model_path(text)
 
 
+def _enlarger_path(text: str) -> str:
+    return _model_path(text) if text.startswith(DEMO) else _lora_path(text)
+
+
 def _lora_path(text: str) -> str:
     if not text.endswith(".safetensors"):
         raise ValueError("must lead to a .safetensors file; nothing else is opened")
@@ -201,6 +205,7 @@ class ModelTable(Table):
     path: Annotated[str, AfterValidator(_model_path)] = ""
     base: Annotated[str, AfterValidator(_model_path)] = ""
     preview: Annotated[str, AfterValidator(_preview_path)] = ""
+    enlarger: Annotated[str, AfterValidator(_enlarger_path)] = ""
     dtype: Dtype = "auto"
     scheduler: str = ""
     native: tuple[AnySize, ...] = Field(min_length=1)
@@ -240,6 +245,7 @@ class ModelTable(Table):
             max_pixels=self.max_pixels or largest * 3 // 2,
             max_aspect=self.max_aspect,
             default=self.default_size or self.native[0],
+            enlarger=bool(self.enlarger),
         )
 
     @property
@@ -269,6 +275,8 @@ class ModelTable(Table):
             yield f"scheduler must be left out: only {' and '.join(SCHEDULED)} have a choice"
         elif self.scheduler and self.scheduler not in SCHEDULERS:
             yield f"scheduler must be one of {', '.join(SCHEDULERS)}, not {self.scheduler!r:.60}"
+        if self.family == "toy" and self.enlarger:
+            yield "enlarger must be left out: toy has none"
         yield from self._size_problems()
         asked = {key: getattr(self, key) for key in lossy.FAMILIES}
         yield from lossy.problems(self.family, asked, self.offload)

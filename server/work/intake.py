@@ -15,7 +15,7 @@ from server.images.reader import Format as Format
 from server.notices import Notice as Notice
 from server.notices import shown
 from server.settings.tables import LimitsTable
-from server.sizes import InputLimits, Size, SizePlan, Wish, plan_sizes
+from server.sizes import InputLimits, Size, SizePlan, Wish, enlarges, plan_sizes
 from server.work.catalog import Catalog, Offering, Quality, Style
 from server.work.loras import tags, worn
 
@@ -128,6 +128,7 @@ def resolve(
         masked=task == "inpaint",
         preview_every=preview_steps if draft.preview else 0,
         loras=loras,
+        enlarge=enlarges(offering.sizing, plan.paint, plan.output),
         strict=draft.strict,
     )
     return Order(draft=draft, job=job, output=plan.output, notices=tuple(notices))

@@ -340,6 +340,8 @@ MISTAKES = {
     "strength": (TOY + "strength = 1.5\n", ["strength", "less than or equal to 1", "1.5"]),
     "task": (TOY + 'tasks = ["paint"]\n', ["tasks", "'generate', 'edit' or 'inpaint'"]),
     "path of a toy": (TOY + 'path = "x"\n', ["path must be left out"]),
+    "enlarger of a toy": (TOY + 'enlarger = "x.safetensors"\n', ["enlarger must be left out"]),
+    "pickled enlarger": (SD + 'path = "x"\nenlarger = "x.pth"\n', ["enlarger", ".safetensors"]),
     "no path": (SD, ["[[model]] sd: path is required"]),
     "model twice": (TOY + TOY, ['[[model]] id: two models are called "toy"']),
     "alias twice": (TOY + ALIAS.format("toy", '["a", "A"]'), ['[[alias]] names: "a" is there']),
@@ -538,6 +540,16 @@ def test_model_spec(write, tmp_path):
 
 def test_a_toy_has_no_path(write):
     assert model_spec(load(write(TOY)).model[0]).path == ""
+
+
+def test_an_enlarger_is_a_file_beside_the_configuration(write, tmp_path):
+    (tmp_path / "weights").mkdir()
+    text = SD + 'path = "weights"\nenlarger = "4x.safetensors"\n'
+    with pytest.raises(ConfigError, match=r'enlarger ".*4x.safetensors" leads to .*: no such file'):
+        worker_spec(load(write(text)))
+    (tmp_path / "4x.safetensors").touch()
+    (spec,) = worker_spec(load(write(text))).models
+    assert spec.enlarger == str(tmp_path / "4x.safetensors")
 
 
 def test_models_without_a_folder_are_left_out_and_named(write, tmp_path):

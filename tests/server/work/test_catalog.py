@@ -1,6 +1,7 @@
 """Looking up models and styles, and the arithmetic of sizes, as examples and as properties."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from server.sizes import (
     Size,
     Sizing,
     Wish,
+    enlarges,
     paint_size,
     plan_sizes,
     size_of_area,
@@ -188,6 +190,24 @@ def test_what_is_said_about_sizes(wish, said):
     for notice, (_, part) in zip(notices, said, strict=True):
         assert part in notice.message
         assert notice.message.isascii()
+
+
+@pytest.mark.parametrize(
+    ("wish", "said"),
+    [
+        ({"width": 512}, ["painted at 128x128 and enlarged to 512x512 by a network"]),
+        ({"width": 160}, ["painted at 128x128 and enlarged to 160x160 by a network"]),
+        ({"width": 64}, ["painted at 128x128 and reduced to 64x64 (Lanczos)"]),
+        ({"width": 128}, []),
+    ],
+)
+def test_a_network_enlarges_where_there_is_much_to_enlarge(wish, said):
+    sizing = replace(SKETCH, enlarger=True)
+    plan = plan_sizes(sizing, Wish(**wish), LIMIT)
+    assert [notice.message for notice in plan.notices] == said
+    assert enlarges(sizing, plan.paint, plan.output) == any("network" in text for text in said)
+    assert not enlarges(SKETCH, plan.paint, plan.output)
+    assert not enlarges(sizing, Size(128, 128), Size(156, 156))
 
 
 @pytest.mark.parametrize(
