@@ -14,8 +14,8 @@ from server.commands.holdings import Holding, holdings
 from server.library import snapshots
 from server.library.snapshots import Repository
 from server.settings.config import Config
+from server.settings.offers import ModelTable
 from server.settings.stock import missing, places
-from server.settings.tables import ModelTable
 
 
 def ls(config: Path | None, as_json: bool) -> None:

@@ -17,9 +17,10 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from server.library.snapshots import HF
+from server.settings.kinds import DEMO
 from server.settings.mistakes import LISTS, TABLES, ConfigError, explain, is_sequel
 from server.settings.stock import add_found, described
-from server.settings.tables import DEMO, Config
+from server.settings.tables import Config
 
 __all__ = ["Config", "ConfigError", "load", "shipped"]
 

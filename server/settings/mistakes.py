@@ -8,16 +8,18 @@ from typing import Any, cast
 
 from pydantic_core import ErrorDetails
 
-from server.settings.tables import (
+from server.settings.kinds import Table
+from server.settings.offers import (
     AliasTable,
-    Config,
-    LimitsTable,
     LoraTable,
     ModelTable,
     QualityTable,
-    ServerTable,
     StyleTable,
-    Table,
+)
+from server.settings.tables import (
+    Config,
+    LimitsTable,
+    ServerTable,
     WorkerTable,
 )
 

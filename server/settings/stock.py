@@ -19,8 +19,10 @@ from server.library.single import recognised
 from server.library.snapshots import HF, Repository
 from server.library.traits import INDEX, of_file, traits
 from server.library.trees import WEIGHTS, checkpoints, name_of
+from server.settings.kinds import DEMO
 from server.settings.mistakes import ConfigError
-from server.settings.tables import DEMO, Config, ModelTable
+from server.settings.offers import ModelTable
+from server.settings.tables import Config
 
 log = logging.getLogger(__name__)
 

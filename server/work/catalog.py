@@ -10,7 +10,9 @@ from typing import Literal, Self, TypeAlias
 
 from models.contract import Task
 from server.errors import BadRequest, UnknownModel
-from server.settings.tables import Config, LoraTable, ModelTable, StyleTable, name_key
+from server.settings.kinds import name_key
+from server.settings.offers import LoraTable, ModelTable, StyleTable
+from server.settings.tables import Config
 from server.sizes import Size as Size
 from server.sizes import Sizing
 

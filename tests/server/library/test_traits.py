@@ -8,7 +8,7 @@ import pytest
 
 from server.library.traits import traits
 from server.settings.config import ConfigError, load
-from server.settings.tables import ModelTable
+from server.settings.offers import ModelTable
 
 
 def folder(root: Path, name: str, index: dict[str, Any], **configs: dict[str, Any]) -> Path:

@@ -15,17 +15,19 @@ from hypothesis import strategies as st
 from models import manifest
 from models.contract import SCHEDULERS, LoraSpec, ModelSpec, Tuning
 from server.settings.config import ConfigError, load, shipped
-from server.settings.stock import checkpoint, missing, model_spec, worker_spec
-from server.settings.tables import (
+from server.settings.offers import (
     AliasTable,
-    Config,
     Family,
-    LimitsTable,
     LoraTable,
     ModelTable,
     QualityTable,
-    ServerTable,
     StyleTable,
+)
+from server.settings.stock import checkpoint, missing, model_spec, worker_spec
+from server.settings.tables import (
+    Config,
+    LimitsTable,
+    ServerTable,
     WorkerTable,
 )
 from server.sizes import Size
