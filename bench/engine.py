@@ -136,7 +136,6 @@ class Session:
     deadline: float  # of time.monotonic(); no stage begins later
     report: Report
     progress: Progress
-    tunings: tuple[str, ...] = ()
 
     def measure(self, name: str) -> None:
         """One model, stage after stage; what is left when the time is over is named."""
@@ -250,6 +249,8 @@ def options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="where the figures go (JSON)")
     parser.add_argument("--publish", action="store_true", help="keep them, and write the tables")
     given = parser.parse_args(arguments)
+    if given.publish and (given.small or given.out):
+        parser.error("--publish goes with neither --small nor --out")
     given.target = device.choose(given.device)
     # Full size takes hours without a GPU: there it has to be asked for.
     usual = [SHIPPED] if given.target.type == "cpu" and not given.small else known
@@ -279,9 +280,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given.target.type == "cpu":
         torch.set_num_threads(1)
     facts = machine_facts(given.target)
-    path = given.out or SCRATCH / "engine.json"
-    if given.publish:
-        path = kept("engine", str(facts["device"]))
+    path = given.out or SCRATCH / kept("engine", str(facts["device"])).name
     peak = given.peak_tflops or reached(given.target)
     report = Report(path, {"machine": facts, "small": given.small, "peak_tflops": neat(peak)})
     deadline = began + given.budget_seconds
@@ -294,11 +293,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
             session.measure(each)
             device.give_back()
     print(report.table())
-    if given.publish:
-        publish()
     print(f"\n{time.monotonic() - began:.0f} s in all; the figures are in {path}")
+    for row in report.rows:
+        if row["skipped"]:
+            print(f"{row['model']}: no time was left for {', '.join(row['skipped'])}")
     if failures := report.failures():
         raise SystemExit("\n".join(["failed:", *failures]))
+    if given.publish:
+        publish(path)
 
 
 if __name__ == "__main__":

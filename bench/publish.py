@@ -6,6 +6,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -26,12 +27,19 @@ def kept(kind: str, device: str) -> Path:
     return RESULTS / f"{kind}-{name}.json"
 
 
-def publish() -> None:
-    """Write every table whose figures are there."""
-    for path in (README, PAGE):
-        text = path.read_text(encoding="utf-8")
-        for name, table in tables().items():
-            text = replaced(text, name, table)
+def publish(*fresh: Path) -> None:
+    """Keep these files, and write every table whose figures are kept; name those that no page has a
+    place for."""
+    for path in fresh:
+        shutil.copyfile(path, RESULTS / path.name)
+    found, pages = tables(), {path: path.read_text(encoding="utf-8") for path in (README, PAGE)}
+    for name, table in found.items():
+        if not any(f"<!-- bench: {name} -->" in text for text in pages.values()):
+            print(
+                f"no page has a place for {name}: <!-- bench: {name} --> and <!-- end --> make one"
+            )
+        pages = {path: replaced(text, name, table) for path, text in pages.items()}
+    for path, text in pages.items():
         path.write_text(text, encoding="utf-8")
 
 

@@ -258,6 +258,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--publish", action="store_true", help="keep them, and write the tables")
     given = parser.parse_args(arguments)
     names = given.only.split(",")
+    if given.publish and {*names} != {*known}:
+        parser.error("--publish wants all of it; leave --only out")
     if unknown := sorted({*names} - {*known}):
         parser.error(f"there is no {', '.join(unknown)}; there are: {', '.join(known)}")
     text = json.dumps(measure(names, given.rounds), indent=2)

@@ -251,14 +251,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     }
     text = account.table(document)
     print(text)
-    if out := kept("peers", "CPU") if given.publish else given.out:
+    out = given.out or Path("out") / kept("peers", "CPU").name
+    if given.publish or given.out:
+        out.parent.mkdir(exist_ok=True)
         out.with_suffix(".json").write_text(json.dumps(document, indent=2) + "\n")
         out.with_suffix(".md").write_text(text + "\n", encoding="utf-8")
         account.chart(document, out.with_suffix(".png"))
-    if given.publish:
-        publish()
+    if absent:
+        print(f"left out, for their libraries are not installed: {', '.join(absent)}")
     if wrong := [row["name"] for row in rows if row["levels_off"] > 1 or row["errors"]]:
         sys.exit(f"not the same pictures, or not all of them: {', '.join(wrong)}")
+    if given.publish:
+        publish(*(out.with_suffix(suffix) for suffix in (".json", ".md", ".png")))
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from server.settings.kinds import (
 from server.sizes import MAX_SIDE, MIN_SIDE, Sizing
 
 TASKS: tuple[Task, ...] = ("generate", "edit", "inpaint")
+UNTUNED = ("generic", "toy")  # families whose forwards are run as they come
 SCHEDULED = ("sd", "sdxl")  # families that let a noise schedule be chosen
 Family: TypeAlias = Literal[
     "sd", "sdxl", "sd3", "flux", "flux2", "qwen-image", "z-image", "generic", "toy"
@@ -121,9 +122,8 @@ class ModelTable(Table):
             yield f"scheduler must be one of {', '.join(SCHEDULERS)}, not {self.scheduler!r:.60}"
         if self.family == "toy" and self.enlarger:
             yield "enlarger must be left out: toy has none"
+        yield from self._speed_problems()
         yield from self._size_problems()
-        asked = {key: getattr(self, key) for key in lossy.FAMILIES}
-        yield from lossy.problems(self.family, asked, self.offload)
         tiers = self.steps_by_quality
         for name, steps in {"steps": self.steps, **tiers.model_dump()}.items():
             if not self.steps_range[0] <= steps <= self.steps_range[1]:
@@ -131,10 +131,17 @@ class ModelTable(Table):
                 yield f"{label} must be inside steps_range {list(self.steps_range)}, not {steps}"
         if self.pinned and (self.keep_seconds or self.preload is False):
             yield "pinned models are loaded at the start and kept; leave the other key out"
-        if self.compile and self.offload == "all":
-            yield 'compile must be left out with offload = "all": what travels is not compiled'
         if not self.guidance_range[0] <= self.guidance <= self.guidance_range[1]:
             yield f"guidance must be inside guidance_range {list(self.guidance_range)}"
+
+    def _speed_problems(self) -> Iterator[str]:
+        for key in ("compile", "graphs"):
+            if getattr(self, key) and self.family in UNTUNED:
+                yield f"{key} must be left out: {self.family} runs as it comes"
+            elif getattr(self, key) and self.offload == "all":
+                yield f'{key} must be left out with offload = "all", whose weights travel'
+        asked = {key: getattr(self, key) for key in lossy.FAMILIES}
+        yield from lossy.problems(self.family, asked, self.offload)
 
     def _size_problems(self) -> Iterator[str]:
         if any(side % self.multiple for size in self.native for side in (size.width, size.height)):

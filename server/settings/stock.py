@@ -113,9 +113,11 @@ def enlarger_of(path: str) -> Path:
 
 
 def places(model: ModelTable) -> tuple[Path, ...]:
-    """All that a model is made of: its folder or file, its base, and what makes its previews."""
+    """All that a model is made of: its folder or file, its base, what makes its previews, and what
+    enlarges its pictures."""
     paths = (model.path, model.base, model.preview)
-    return tuple(place_of(path) for path in paths if path)
+    enlarger = (enlarger_of(model.enlarger),) if model.enlarger else ()
+    return (*(place_of(path) for path in paths if path), *enlarger)
 
 
 def _manifests(config: Config, model: ModelTable) -> tuple[tuple[str, str], ...]:

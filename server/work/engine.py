@@ -277,7 +277,7 @@ class LocalEngine:
                 )
             case Compiled(graphs):
                 self.late_compilations = self._late_before + graphs
-                log.warning("%d graphs were compiled late: somebody waited", graphs)
+                log.warning("%d graphs were compiled late so far: somebody waited", graphs)
             case Evicted(model):
                 self.resident.discard(model)
                 log.info("%s is given up", model)

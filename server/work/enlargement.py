@@ -84,7 +84,7 @@ class Darkroom:
             picture = await encode(larger, "png")
             done = time.monotonic()
             telling.painted(0)
-            spent = {"paint": scaled - opened_at, "encode": done - scaled, "total": done - began}
+            spent = {"scale": scaled - opened_at, "encode": done - scaled, "total": done - began}
             telling.resulted((), spent)
         if opened.flattened:
             notices = (*notices, Notice(PARAM, FLATTENED))

@@ -343,6 +343,11 @@ MISTAKES = {
     "task": (TOY + 'tasks = ["paint"]\n', ["tasks", "'generate', 'edit' or 'inpaint'"]),
     "path of a toy": (TOY + 'path = "x"\n', ["path must be left out"]),
     "enlarger of a toy": (TOY + 'enlarger = "x.safetensors"\n', ["enlarger must be left out"]),
+    "compiled toy": (TOY + "compile = true\n", ["compile must be left out: toy"]),
+    "recorded travellers": (
+        SD + 'path = "x"\ngraphs = true\noffload = "all"\n',
+        ["graphs must be left out", "travel"],
+    ),
     "pickled enlarger": (SD + 'path = "x"\nenlarger = "x.pth"\n', ["enlarger", ".safetensors"]),
     "no path": (SD, ["[[model]] sd: path is required"]),
     "model twice": (TOY + TOY, ['[[model]] id: two models are called "toy"']),

@@ -137,7 +137,7 @@ def test_what_is_enlarged_is_recorded():
     [end] = notebook.ends
     assert (end.state, end.code, end.painted) == ("completed", "", 1)
     assert end.seconds == answer.seconds
-    assert end.seconds["total"] > end.seconds["paint"] + end.seconds["encode"] > 0
+    assert end.seconds["total"] > end.seconds["scale"] + end.seconds["encode"] > 0
 
 
 def test_what_cannot_be_cut_out_is_recorded_as_failed():
