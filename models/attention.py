@@ -4,6 +4,7 @@ torch prefers FlashAttention 2 everywhere; on Hopper, cuDNN's own kernel does th
 half the time. Knows nothing of models.
 """
 
+import functools
 import logging
 from collections.abc import Sequence
 
@@ -40,6 +41,7 @@ def fastest_first(device: torch.device, way: Way) -> Way:
     return ordered
 
 
+@functools.cache
 def order_for(device: torch.device) -> Sequence[SDPBackend] | None:
     """The order in which kernels are tried; None where torch's own is the best that is known."""
     if device.type != "cuda" or torch.cuda.get_device_capability(device) != HOPPER:

@@ -212,7 +212,7 @@ class Checkpoint:
             if shortcut is not None:
                 shortcut.tell(easel, own.num_timesteps)
             if job.enlarge and self.enlarger is not None:
-                picture = self.enlarger.enlarged(picture, easel.ask)
+                picture = self.enlarger.enlarged(picture, easel)
             return delivered(picture, inputs[0] if inputs else None, easel)
 
     @property

@@ -15,10 +15,11 @@ from safetensors.torch import load_file
 from torch.nn import functional
 
 from models import device
-from models.canvas import Call, Unloadable
+from models.canvas import Call, Easel, OutOfMemory, Unloadable
 from models.contract import ModelSpec
 
 TILE = 512  # px; larger pictures are made larger tile by tile
+TRIED = (24, 40)  # px; height and width of the picture that is enlarged for a trial
 OVERLAP = 24  # px of its neighbours that a tile sees on each side
 
 Network: TypeAlias = Callable[[torch.Tensor], torch.Tensor]  # (n, 3, h, w) of 0 … 1
@@ -29,6 +30,7 @@ class Enlarger:
     """A network that is loaded; `scale` times as wide and as high is what it gives."""
 
     network: torch.nn.Module
+    run_on: Network  # calls the network, with what its architecture wants of sizes
     scale: int
     dtype: torch.dtype
 
@@ -52,20 +54,38 @@ class Enlarger:
             raise Unloadable(f"enlarger {file}: this one does not enlarge")
         half = target.type == "cuda" and found.supports_bfloat16
         dtype = torch.bfloat16 if half else torch.float32
-        return cls(found.model.eval().to(target, dtype), found.scale, dtype)
+        enlarger = cls(found.model.eval().to(target, dtype), found, found.scale, dtype)
+        enlarger._try(file, target)
+        return enlarger
 
-    def enlarged(self, picture: torch.Tensor, ask: Callable[[Call], Any]) -> torch.Tensor:
-        """A picture of shape (3, h, w) in 0 … 1, `scale` times as large; stops the canvas.
+    def _try(self, file: Path, target: torch.device) -> None:
+        """See that it enlarges a picture of odd sides.
 
-        Args:
-            ask: the easel's `ask`.
+        Raises:
+            Unloadable: it does not.
         """
+        height, width = TRIED
+        try:
+            with torch.no_grad():
+                found = self.run(torch.rand(1, 3, height, width, device=target))
+        except (RuntimeError, TypeError, AttributeError) as error:
+            raise Unloadable(f"enlarger {file}: {type(error).__name__}: {error}") from error
+        if found.shape != (1, 3, height * self.scale, width * self.scale):
+            raise Unloadable(f"enlarger {file}: makes {tuple(found.shape)} of {TRIED}")
+
+    def enlarged(self, picture: torch.Tensor, easel: Easel) -> torch.Tensor:
+        """A picture of shape (3, h, w) in 0 … 1, `scale` times as large; itself, which is said,
+        where there is no room for that. Stops the canvas."""
         key = (id(self.network), tuple(picture.shape))
-        return ask(Call("enlarge", key, run_enlarging, (self, picture)))
+        try:
+            return easel.ask(Call("enlarge", key, run_enlarging, (self, picture)))
+        except OutOfMemory:
+            easel.note("image: not enlarged by the network for want of memory")
+            return picture
 
     def run(self, pictures: torch.Tensor) -> torch.Tensor:
         """Pictures of shape (n, 3, h, w), all together."""
-        larger = in_tiles(self.network, pictures.to(self.dtype), self.scale)
+        larger = in_tiles(self.run_on, pictures.to(self.dtype), self.scale)
         return larger.to(pictures.dtype).clamp(0, 1)
 
 

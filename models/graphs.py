@@ -49,7 +49,7 @@ class Graphs:
         self._record = record or recorder()
         self._sights: Counter[Hashable] = Counter()
         self._kept: OrderedDict[Hashable, Recording] = OrderedDict()
-        self._never: set[Hashable] = set()  # shapes that could not be recorded
+        self._given_up = False
 
     def __len__(self) -> int:
         """Recordings that are kept."""
@@ -58,14 +58,25 @@ class Graphs:
     def __call__(self, forward: Forward) -> Any:
         rows = rows_of(forward)
         if rows is None or rows > BUCKETS[-1]:
-            return self._way(forward)
+            return self._plainly(forward)
         full = filled(forward, rows, next(size for size in BUCKETS if size >= rows))
         recording = self._recording(full)
         if recording is None:
-            return self._way(forward)
+            return self._plainly(forward)
         copy_into(recording.arguments, full.arguments)
         recording.replay()
         return own(recording.output, rows)
+
+    def _plainly(self, forward: Forward) -> Any:
+        """Run it; where there is no room, once more without the recordings."""
+        try:
+            return self._way(forward)
+        except torch.OutOfMemoryError:
+            if not self._kept:
+                raise
+        # Beyond the except block: its exception keeps what did not fit.
+        self._kept.clear()
+        return self._way(forward)
 
     def _recording(self, forward: Forward) -> Recording | None:
         """That of a forward which has been met before."""
@@ -73,13 +84,15 @@ class Graphs:
         if key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key]
-        if key is None or key in self._never or self._sight(key) < SIGHTS:
+        if key is None or self._given_up or self._sight(key) < SIGHTS:
             return None
         try:
             recording = self._recorded(forward)
+        except torch.OutOfMemoryError:
+            return None  # which may pass
         except RuntimeError as error:  # if the device is lost, the plain forward will say so
-            log.warning("a forward could not be recorded: %s", error)
-            self._never.add(key)
+            log.warning("a forward could not be recorded, so none is any more: %s", error)
+            self._given_up = True
             return None
         while len(self._kept) >= MOST:
             self._kept.popitem(last=False)
@@ -104,6 +117,13 @@ def recorder() -> Record:
     pool = torch.cuda.graph_pool_handle()
 
     def record(run: Callable[[], Any]) -> tuple[Any, Replay]:
+        here = torch.cuda.current_stream()
+        try:
+            return recorded(run)
+        finally:  # a recording that failed does not find its way back by itself
+            torch.cuda.set_stream(here)
+
+    def recorded(run: Callable[[], Any]) -> tuple[Any, Replay]:
         aside = torch.cuda.Stream()
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):  # libraries set themselves up in the first runs
@@ -121,9 +141,11 @@ def recorder() -> Record:
 def rows_of(forward: Forward) -> int | None:
     """How many rows a forward has; None for one that is not to be recorded.
 
-    Adapters are not: their weights come and go.
+    Networks' own forwards alone are: other methods, such as decoding, take longer than launching
+    them. With adapters they are not, whose weights come and go.
     """
-    if forward.rule is None or forward.rule.uneven or forward.worn:
+    network = isinstance(forward.function, torch.nn.Module)
+    if not network or forward.rule is None or forward.rule.uneven or forward.worn:
         return None
     rows = forward.arguments[forward.rule.rows]
     small = isinstance(rows, torch.Tensor) and rows.numel() <= LARGEST

@@ -64,6 +64,8 @@ def expected(model: ModelSpec, device_name: str) -> int:
     size = weights.numbers(Path(model.path), base, without=away) * dtype.itemsize
     if model.tuning.fp8 and "transformer" not in away:
         size -= weights.spared(Path(model.path), base, dtype.itemsize)
+    if model.enlarger:
+        size += weights.in_file(Path(model.enlarger)) * dtype.itemsize
     return size
 
 

@@ -120,6 +120,7 @@ class Residency:
             why = str(error)
         # Beyond the except block: its exception keeps what was loaded.
         self._make_room(self._budget)
+        self._give_back()
         try:
             return self._load(spec)
         except OutOfMemory:

@@ -39,7 +39,10 @@ def compiling(pipe: Any) -> Way:
 def in_channels_last(pipe: Any) -> None:
     """Lay convolutions out as tensor cores want them: pixels first, their channels side by side.
 
-    The same numbers at other addresses. Transformers have none that matter.
+    The same numbers at other addresses. Transformers have none that matter, and those of VAEs for
+    videos have a dimension more.
     """
     for name in {"vae", denoiser_name(pipe)} & pipe.components.keys():
-        pipe.components[name].to(memory_format=torch.channels_last)
+        for part in pipe.components[name].modules():
+            if isinstance(part, torch.nn.Conv2d):
+                part.weight.data = part.weight.to(memory_format=torch.channels_last)

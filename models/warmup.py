@@ -1,5 +1,6 @@
 """The first pictures of a model: they warm it up and tell how many canvases pay at once."""
 
+import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
@@ -54,8 +55,9 @@ def rehearse(model: Model, spec: ModelSpec) -> None:
     alone, together = 1, min(2, spec.max_batch)
     lockstep(model, spec, (spec.width, spec.height), alone, steps=1, guidance=1.0)
     for size in sizes(spec):
-        for canvases in (alone, together):
-            lockstep(model, spec, size, canvases, steps=1)
+        lockstep(model, spec, size, alone, steps=1)
+        with contextlib.suppress(OutOfMemory):  # then they will be painted one by one
+            lockstep(model, spec, size, together, steps=1)
 
 
 def sizes(spec: ModelSpec) -> Sequence[Size]:
@@ -176,5 +178,6 @@ def warm_up_job(model: Model, spec: ModelSpec, canvases: int, **how: Any) -> Job
         seeds=tuple(range(canvases)),
         inputs=0 if task == "generate" else 1,
         masked=task == "inpaint",
+        enlarge=bool(spec.enlarger),
         **how,
     )

@@ -96,6 +96,11 @@ def in_part(folder: Path) -> int:
     return sum(headers.numbers(headers.shapes(path)) for path in files(folder))
 
 
+def in_file(file: Path) -> int:
+    """How many numbers a file holds."""
+    return headers.numbers(headers.shapes(file))
+
+
 def files(part: Path) -> list[Path]:
     """The weights of a part that would be loaded: of copies in several precisions one."""
     found = sorted(part.glob("*.safetensors"))

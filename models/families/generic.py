@@ -75,7 +75,7 @@ class Generic:
                 output_type="pt",
             ).images[0]
             if job.enlarge and self.enlarger is not None:
-                picture = self.enlarger.enlarged(picture, easel.ask)
+                picture = self.enlarger.enlarged(picture, easel)
             return delivered(picture, inputs[0] if inputs else None, easel)
 
     @property

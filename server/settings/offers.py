@@ -27,7 +27,10 @@ from server.settings.kinds import (
 from server.sizes import MAX_SIDE, MIN_SIDE, Sizing
 
 TASKS: tuple[Task, ...] = ("generate", "edit", "inpaint")
-UNTUNED = ("generic", "toy")  # families whose forwards are run as they come
+# Families whose networks may be compiled, and those whose forwards may be recorded. Of Z-Image the
+# rows are uneven, and Qwen-Image keeps its positions where a recording would not find them again.
+COMPILED = ("sd", "sdxl", "sd3", "flux", "flux2", "qwen-image", "z-image")
+RECORDED = ("sd", "sdxl", "sd3", "flux", "flux2")
 SCHEDULED = ("sd", "sdxl")  # families that let a noise schedule be chosen
 Family: TypeAlias = Literal[
     "sd", "sdxl", "sd3", "flux", "flux2", "qwen-image", "z-image", "generic", "toy"
@@ -135,9 +138,9 @@ class ModelTable(Table):
             yield f"guidance must be inside guidance_range {list(self.guidance_range)}"
 
     def _speed_problems(self) -> Iterator[str]:
-        for key in ("compile", "graphs"):
-            if getattr(self, key) and self.family in UNTUNED:
-                yield f"{key} must be left out: {self.family} runs as it comes"
+        for key, families in {"compile": COMPILED, "graphs": RECORDED}.items():
+            if getattr(self, key) and self.family not in families:
+                yield f"{key} must be left out: only {', '.join(families)} can do it"
             elif getattr(self, key) and self.offload == "all":
                 yield f'{key} must be left out with offload = "all", whose weights travel'
         asked = {key: getattr(self, key) for key in lossy.FAMILIES}

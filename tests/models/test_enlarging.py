@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from spandrel.architectures.Compact import Compact
 
-from models import enlarging, families
+from models import enlarging, families, host
 from models.canvas import Unloadable
 from models.checkpoint import Checkpoint
 from models.contract import Finished, Image, Job, ModelSpec
@@ -95,6 +95,32 @@ def size_of(made: Compact) -> int:
 def test_a_model_without_one_paints_as_ever(model_of: Callable[[str], Checkpoint]) -> None:
     images = painted(model_of("sd"), job("plain"), job("asked", enlarge=True))
     assert images["plain"] == images["asked"]
+
+
+def test_where_there_is_no_room_the_picture_comes_as_it_was_painted(
+    folder_of: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = loaded("sdxl", folder_of("sdxl"), enlarger=str(file_of(tmp_path, network(2))))
+
+    def full(self: Enlarger, pictures: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("no room")
+
+    monkeypatch.setattr(Enlarger, "run", full)
+    events: list[object] = []
+    studio = Studio(events.append)
+    studio.start(model, job("owl", enlarge=True), 0, (), None)
+    while len(studio):
+        studio.tick()
+    (end,) = [event for event in events if isinstance(event, Finished)]
+    assert (end.image.width, end.image.height) == (WIDTH, HEIGHT)
+    assert end.notes == ("image: not enlarged by the network for want of memory",)
+
+
+def test_what_it_will_take_is_known_ahead(folder_of: Callable[[str], Path], tmp_path: Path) -> None:
+    told = {"id": "m", "family": "sd", "path": str(folder_of("sd")), "width": 8, "height": 8}
+    plain, more = ModelSpec(**told), ModelSpec(**told, enlarger=str(file_of(tmp_path, network())))
+    apart = host.expected(more, "cpu") - host.expected(plain, "cpu")
+    assert apart == size_of(network())
 
 
 def test_it_computes_what_the_file_says(tmp_path: Path) -> None:

@@ -17,32 +17,39 @@ from models.merge import Forward, plainly, rule
 RULE = rule("sample", batch="sample words added", times="timestep", alike="places")
 
 
-def network(
-    sample: Tensor,
-    timestep: Any,
-    words: Tensor,
-    added: dict[str, Tensor] | None = None,
-    places: Tensor | None = None,
-    flag: bool = False,
-) -> tuple[Tensor]:
+class Network(torch.nn.Module):
     """Every row of the output depends on that row of everything."""
-    assert not flag or places is not None
-    out = sample * words.mean(-1, keepdim=True) + torch.as_tensor(timestep).reshape(-1, 1)
-    for part in (added or {}).values():
-        out = out + part
-    return (out + (0 if places is None else places.sum()),)
+
+    def forward(
+        self,
+        sample: Tensor,
+        timestep: Any,
+        words: Tensor,
+        added: dict[str, Tensor] | None = None,
+        places: Tensor | None = None,
+        flag: bool = False,
+    ) -> tuple[Tensor]:
+        assert not flag or places is not None
+        out = sample * words.mean(-1, keepdim=True) + torch.as_tensor(timestep).reshape(-1, 1)
+        for part in (added or {}).values():
+            out = out + part
+        return (out + (0 if places is None else places.sum()),)
+
+
+network = Network()
 
 
 class Recorder:
     """Plays back by running the function again, into the output of the first run."""
 
-    def __init__(self, refuse: bool = False) -> None:
-        self.recorded = self.replayed = 0
+    def __init__(self, refuse: Exception | None = None) -> None:
+        self.asked = self.recorded = self.replayed = 0
         self.refuse = refuse
 
     def __call__(self, run: Callable[[], Any]) -> tuple[Any, Replay]:
+        self.asked += 1
         if self.refuse:
-            raise RuntimeError("operation not permitted when stream is capturing")
+            raise self.refuse
         self.recorded += 1
         output = run()
 
@@ -139,10 +146,11 @@ def test_what_a_recording_cannot_change_has_a_recording_of_its_own() -> None:
         Forward(network, forward(2).arguments),
         Forward(network, forward(2).arguments, RULE, (("pixel", 1.0),)),
         Forward(network, forward(2, sample=torch.ones(2, LARGEST)).arguments, RULE),
-        Forward(lambda x: (torch.cat(x),), {"x": [torch.ones(2)]}, rule("x", batch="", uneven="x")),
-        Forward(lambda **_: (torch.ones(2),), forward(2, odd=object()).arguments, RULE),
+        Forward(network, {"x": [torch.ones(2)]}, rule("x", batch="", uneven="x")),
+        Forward(network, forward(2, odd=object()).arguments, RULE),
+        Forward(network.forward, forward(2).arguments, RULE),
     ],
-    ids=["many rows", "no rule", "adapters", "large", "uneven", "unknown argument"],
+    ids=["many rows", "no rule", "adapters", "large", "uneven", "unknown argument", "a method"],
 )
 def test_what_may_not_be_recorded_is_run(some: Forward, monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[Forward] = []
@@ -159,12 +167,35 @@ def test_what_may_not_be_recorded_is_run(some: Forward, monkeypatch: pytest.Monk
     assert not recorder.recorded
 
 
-def test_what_could_not_be_recorded_is_not_tried_again(caplog: pytest.LogCaptureFixture) -> None:
-    graphs = Graphs(plainly, Recorder(refuse=True))
-    for seed in range(SIGHTS + 3):
-        some = forward(2, seed)
-        same(graphs(some), plainly(some))
-    assert len(caplog.records) == 1
+def test_when_one_could_not_be_recorded_none_is_any_more(caplog: pytest.LogCaptureFixture) -> None:
+    recorder = Recorder(refuse=RuntimeError("operation not permitted when stream is capturing"))
+    graphs = Graphs(plainly, recorder)
+    for rows in (2, 4):
+        for seed in range(SIGHTS + 3):
+            some = forward(rows, seed)
+            same(graphs(some), plainly(some))
+    assert len(caplog.records) == recorder.asked == 1
+
+
+def test_a_shortage_while_recording_may_pass() -> None:
+    recorder = Recorder(refuse=torch.OutOfMemoryError("no room"))
+    graphs = Graphs(plainly, recorder)
+    same(met(graphs, forward(2)), plainly(forward(2)))
+    recorder.refuse = None
+    same(graphs(forward(2)), plainly(forward(2)))
+    assert len(graphs) == 1
+
+
+def test_recordings_give_way_to_what_needs_their_memory() -> None:
+    def way(forward: Forward) -> Any:
+        if len(forward.arguments["sample"]) > 8 and len(graphs):
+            raise torch.OutOfMemoryError("no room")
+        return plainly(forward)
+
+    graphs = Graphs(way, Recorder())
+    met(graphs, forward(2))
+    same(graphs(forward(9)), plainly(forward(9)))
+    assert not len(graphs)
 
 
 def test_the_least_recently_used_recordings_go() -> None:

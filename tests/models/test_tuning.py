@@ -1,6 +1,7 @@
 """What is tuned changes no number: layouts and the order of kernels are looked at on any device."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from models.checkpoint import Checkpoint
 from models.contract import ModelSpec, Tuning
 from models.merge import Forward, plainly
 from tests.models.sitter import load
+from tests.models.stock import FAMILY_OF
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 
@@ -21,9 +23,19 @@ def test_a_cpu_is_left_as_it_is(model_of: Callable[[str], Checkpoint]) -> None:
     assert tuning.tuned(model_of("sd").pipe, spec, CPU) is plainly
 
 
+@pytest.mark.parametrize("name", sorted(FAMILY_OF))
+def test_every_family_can_be_laid_out_so(
+    folder_of: Callable[[str], Path], model_of: Callable[[str], Checkpoint], name: str
+) -> None:
+    pipe = load(name, folder_of(name)).pipe
+    tuning.in_channels_last(pipe)
+    for one, other in zip(pipe.vae.parameters(), model_of(name).pipe.vae.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
 @pytest.mark.parametrize(("dtype", "most"), [(torch.float32, 1e-5), (torch.bfloat16, 0.03)])
 def test_channels_last_is_the_same_arithmetic(
-    folder_of: Callable[[str], str], dtype: torch.dtype, most: float
+    folder_of: Callable[[str], Path], dtype: torch.dtype, most: float
 ) -> None:
     pipe = load("sd", folder_of("sd")).pipe
     pipe.to(dtype=dtype)
@@ -55,9 +67,11 @@ def test_cudnn_goes_first_where_it_is_fast_and_right(
     error: float,
     expected: object,
 ) -> None:
+    order_for.cache_clear()
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     monkeypatch.setattr(attention, "off", lambda *_: error)
     assert order_for(GPU) is expected
+    order_for.cache_clear()
 
 
 def test_a_kernel_is_compared_with_plain_arithmetic() -> None:

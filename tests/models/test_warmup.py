@@ -82,6 +82,12 @@ def test_a_device_that_runs_full_ends_the_search_and_leaves_no_thread() -> None:
     assert threading.active_count() == before
 
 
+def test_a_rehearsal_goes_on_where_two_do_not_fit() -> None:
+    spec = msgspec.structs.replace(SPEC, tuning=Tuning(compile=True), buckets=((8, 16),))
+    model = Timed(lambda n, px: 0.001, room=1)
+    assert {cap.canvases for cap in warm_up(model, spec)} == {1}
+
+
 def test_a_model_that_cannot_paint_is_said_to() -> None:
     with pytest.raises(WarmUpFailed, match="NotFinite"):
         warm_up(Timed(lambda n, _: 0.0, broken=True), SPEC)

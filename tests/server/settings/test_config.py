@@ -343,7 +343,7 @@ MISTAKES = {
     "task": (TOY + 'tasks = ["paint"]\n', ["tasks", "'generate', 'edit' or 'inpaint'"]),
     "path of a toy": (TOY + 'path = "x"\n', ["path must be left out"]),
     "enlarger of a toy": (TOY + 'enlarger = "x.safetensors"\n', ["enlarger must be left out"]),
-    "compiled toy": (TOY + "compile = true\n", ["compile must be left out: toy"]),
+    "compiled toy": (TOY + "compile = true\n", ["compile must be left out: only sd, sdxl"]),
     "recorded travellers": (
         SD + 'path = "x"\ngraphs = true\noffload = "all"\n',
         ["graphs must be left out", "travel"],
