@@ -134,8 +134,18 @@ def test_what_rotted_in_the_cache_is_mended_by_pulling_again(hub, limner, config
 
 def test_what_has_no_manifest_gets_one(hub, limner) -> None:
     first, second = limner("verify"), limner("verify")
-    assert first.stdout == "sketch: recorded 3 files\n"
-    assert second.stdout == "sketch: 3 files as recorded\n"
+    assert first.stdout == (
+        "sketch: recorded 3 files\n"
+        "sketch: recorded 1 file\n"  # its enlarger
+        "sketch-flux: recorded 4 files\n"
+        "sketch-flux: 1 file as recorded\n"  # the same one
+    )
+    assert second.stdout == (
+        "sketch: 3 files as recorded\n"
+        "sketch: 1 file as recorded\n"
+        "sketch-flux: 4 files as recorded\n"
+        "sketch-flux: 1 file as recorded\n"
+    )
 
 
 def test_after_a_touch_the_new_time_is_remembered(hub, limner, config) -> None:

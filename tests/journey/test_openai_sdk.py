@@ -238,7 +238,7 @@ def test_variations(client: OpenAI):
 
 
 def test_models(client: OpenAI):
-    assert [model.id for model in client.models.list()] == ["sketch"]
+    assert [model.id for model in client.models.list()] == ["sketch", "sketch-flux"]
     assert client.models.retrieve("gpt-image-1").id == "sketch"
 
 

@@ -211,6 +211,7 @@ def test_adapters_are_worn_over_it_in_full_precision(
         run.finish()
     assert (run.pixels("owl") == run.pixels("elk")).all()
     assert (run.pixels("owl") != run.pixels("fox")).any()
+    model.loras.wear((("a", 1.0),))
     adapters = [p for n, p in model.pipe.transformer.named_parameters() if "lora_" in n]
     assert {adapter.dtype for adapter in adapters} == {torch.float32}
     model.pipe.unload_lora_weights()

@@ -11,6 +11,8 @@ from models.contract import (
     Attach,
     Cancel,
     Cancelled,
+    Cap,
+    Compiled,
     Describe,
     Evicted,
     Failed,
@@ -58,9 +60,14 @@ commands = st.one_of(
     st.builds(Describe, text),
     st.builds(Stop),
 )
+caps = st.builds(Cap, st.just("forward"), small, small, small, st.floats(0, 9))
 events = st.one_of(
     st.builds(Ready, text),
-    st.builds(Loaded, text, st.just(("generate",)), st.floats(0, 9), small, st.integers(0, 2**50)),
+    st.builds(
+        *(Loaded, text, st.just(("generate",)), st.floats(0, 9)),
+        *(st.lists(caps, max_size=3).map(tuple), st.integers(0, 2**50)),
+    ),
+    st.builds(Compiled, small),
     st.builds(Loading, text),
     st.builds(Evicted, text),
     st.builds(LoadFailed, text, text),

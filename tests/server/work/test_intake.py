@@ -91,6 +91,7 @@ def test_a_bare_request_takes_every_default():
         steps=12,
         guidance=4.0,
         seeds=(77,),
+        enlarge=True,  # it is delivered at 512x512
     )
 
 
