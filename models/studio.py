@@ -41,6 +41,9 @@ FAULTS: Mapping[type[BaseException], FaultKind] = {
 }
 
 
+PATIENCE = 2  # ticks after which a canvas is as urgent as one with a step less to do
+
+
 class Studio:
     """Paints any number of canvases at once; `emit` receives every event, in order."""
 
@@ -154,16 +157,17 @@ class Studio:
         self._emit(Step(canvas.job.id, canvas.index, done, of, preview))
 
 
-def turn(canvas: Canvas) -> tuple[bool, int]:
+def turn(canvas: Canvas) -> tuple[bool, float]:
     """What can go on at once goes ahead of what would wait, and then the more urgent."""
     call = canvas.waiting
     assert call is not None
     return call.ready is not None and not call.ready(), urgency(canvas)
 
 
-def urgency(canvas: Canvas) -> int:
-    """The fewest steps left first, but nobody is overtaken by what arrives that much later."""
-    return canvas.arrived + canvas.steps_left
+def urgency(canvas: Canvas) -> float:
+    """The fewest steps left first, but nobody is overtaken by what arrives PATIENCE times as many
+    ticks later."""
+    return canvas.arrived / PATIENCE + canvas.steps_left
 
 
 def places(group: list[Canvas], cap: int) -> list[Canvas]:

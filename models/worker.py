@@ -51,7 +51,7 @@ log = logging.getLogger(__name__)
 
 LONGEST_WAIT = 3600.0  # seconds between two looks at what is idle
 PATIENCE_WITH_BROKEN = 30.0  # seconds in which a model that did not load is not tried again
-LEAST_ROOM = 4  # canvases a worker takes on even when its forwards hold fewer
+LEAST_ROOM = 12  # canvases a worker takes on even when its forwards hold fewer: to choose among
 SWITCH_SECONDS = 2e-4  # how long the reader may keep the painter waiting for the interpreter
 RECEIVE_BYTES = 1 << 20
 
