@@ -1,5 +1,5 @@
 """The server: everything a request meets, and never torch.
 
 Six verbs, one direction: `to_draft` (dialects), `resolve` (intake), `take` (backlog),
-`paint` (models), `encode` (pictures), `render` (dialects). `work/service.py` joins them.
+`paint` (models), `encode` (pictures), `render` (dialects). `jobs/service.py` joins them.
 """

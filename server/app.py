@@ -29,19 +29,19 @@ from server.images.pictures import DecodeLimits, Decoders
 from server.inputs.fetch import Fetcher, FetchLimits
 from server.inputs.reach import Reach
 from server.inputs.uploads import Uploads
+from server.jobs.backlog import Backlog
+from server.jobs.catalog import Catalog
+from server.jobs.dispatch import Dispatch
+from server.jobs.engine import LocalEngine
+from server.jobs.errands import Errands
+from server.jobs.service import Service
+from server.jobs.status import Status, status
 from server.results.artifacts import Artifacts
 from server.results.links import kept_key
 from server.results.shelf import Shelf
 from server.settings.config import Config
 from server.settings.stock import missing, worker_spec
 from server.settings.tables import LimitsTable, ServerTable
-from server.work.backlog import Backlog
-from server.work.catalog import Catalog
-from server.work.dispatch import Dispatch
-from server.work.engine import LocalEngine
-from server.work.errands import Errands
-from server.work.service import Service
-from server.work.status import Status, status
 
 # In the data folder.
 KEY_FILE, DATABASE_FILE, COMPILED_FOLDER = "signing.key", "limner.db", "compiled"

@@ -7,7 +7,7 @@ import httpx2
 import msgspec
 
 from server.commands import terminal
-from server.work.status import Status
+from server.jobs.status import Status
 
 PATIENCE = 5.0  # seconds for a server to tell its state
 

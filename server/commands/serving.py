@@ -21,12 +21,12 @@ from server.commands.memory import return_large_blocks
 from server.commands.terminal import Named, Overrides, local_address, read
 from server.edge.ops import Readiness
 from server.errors import Refusal
+from server.jobs.catalog import Catalog, Size
+from server.jobs.intake import Draft, Format
+from server.jobs.service import Admitted, Missed, Painted, Result
+from server.jobs.service import Progress as StepDone
 from server.settings.config import Config, ConfigError
 from server.settings.stock import missing
-from server.work.catalog import Catalog, Size
-from server.work.intake import Draft, Format
-from server.work.service import Admitted, Missed, Painted, Result
-from server.work.service import Progress as StepDone
 
 log = logging.getLogger(__name__)
 

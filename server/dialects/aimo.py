@@ -19,8 +19,8 @@ from server.errors import BadRequest, Refusal
 from server.images import inline
 from server.images.pictures import Picture
 from server.inputs.uploads import Uploads
-from server.work.intake import Draft, Notice
-from server.work.service import Admitted, Missed, Painted, Painter, Progress, Result, outcome
+from server.jobs.intake import Draft, Notice
+from server.jobs.service import Admitted, Missed, Painted, Painter, Progress, Result, outcome
 
 # What comes later, and what happens until then.
 NOT_YET = {

@@ -33,9 +33,9 @@ from server.edge.front import Front
 from server.errors import BadRequest, Expired, NotFound, Refusal
 from server.history.records import Record
 from server.inputs.uploads import Uploads
+from server.jobs.intake import Draft
+from server.jobs.listing import NOTHING
 from server.results.artifacts import Artifact
-from server.work.intake import Draft
-from server.work.listing import NOTHING
 
 T = TypeVar("T")
 

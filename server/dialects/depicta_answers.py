@@ -29,9 +29,9 @@ from server.errors import (
     WorkerDied,
 )
 from server.history.records import Record
+from server.jobs.intake import Notice
+from server.jobs.listing import NOTHING
 from server.results.artifacts import Artifact
-from server.work.intake import Notice
-from server.work.listing import NOTHING
 
 JOB_ID = "X-Depicta-Job-Id"
 INVALID = "The request contains invalid or missing fields."

@@ -16,10 +16,10 @@ from server.edge import fields, forms, web
 from server.edge.front import Front
 from server.errors import BadRequest
 from server.inputs.uploads import Uploads
+from server.jobs.catalog import Catalog, Offering
+from server.jobs.intake import Draft, Notice
+from server.jobs.listing import edits
 from server.sizes import STEP, TIERS, Size, size_of_area
-from server.work.catalog import Catalog, Offering
-from server.work.intake import Draft, Notice
-from server.work.listing import edits
 
 Operation: TypeAlias = Literal["generate", "edit", "combine"]
 Source: TypeAlias = tuple[str, str | bytes]  # the field's name; a URL, or the file

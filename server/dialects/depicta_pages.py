@@ -15,7 +15,7 @@ from server.dialects.depicta_shapes import (
     Uploaded,
 )
 from server.edge.description import FILE, as_form, schema_of, takes
-from server.work.catalog import Catalog
+from server.jobs.catalog import Catalog
 
 Responses: TypeAlias = dict[int | str, dict[str, Any]]
 

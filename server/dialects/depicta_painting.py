@@ -11,8 +11,8 @@ from server.dialects.depicta_replays import Once
 from server.edge.front import Front
 from server.errors import InternalError
 from server.images.pictures import Picture
-from server.work.intake import Draft
-from server.work.service import Admitted, Painted, Result
+from server.jobs.intake import Draft
+from server.jobs.service import Admitted, Painted, Result
 
 
 class Painting:

@@ -35,10 +35,10 @@ from server.edge.front import Front
 from server.errors import BadRequest, UnsupportedMedia
 from server.images import inline
 from server.inputs.uploads import Uploads
-from server.work.catalog import Catalog
-from server.work.intake import Draft
-from server.work.listing import row
-from server.work.service import Admitted, Result, outcome
+from server.jobs.catalog import Catalog
+from server.jobs.intake import Draft
+from server.jobs.listing import row
+from server.jobs.service import Admitted, Result, outcome
 
 ShapeT = TypeVar("ShapeT", bound=Options)
 Responses: TypeAlias = dict[int | str, dict[str, Any]]

@@ -14,8 +14,8 @@ from server.edge import web
 from server.errors import Refusal
 from server.images import inline
 from server.images.pictures import Picture
-from server.work.intake import Draft, Notice
-from server.work.service import Admitted, Missed, Painted, Progress, Result, Update
+from server.jobs.intake import Draft, Notice
+from server.jobs.service import Admitted, Missed, Painted, Progress, Result, Update
 
 Document: TypeAlias = dict[str, Any]
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from server.dialects.openai_shapes import Edit, EditJson, Generate, Options, Prompted, Variation
 from server.edge import fields, web
 from server.errors import BadRequest
+from server.jobs.catalog import Catalog, Quality
+from server.jobs.intake import Draft, Notice
 from server.sizes import Size
-from server.work.catalog import Catalog, Quality
-from server.work.intake import Draft, Notice
 
 # The words of all generations of OpenAI's models; None is the model's own default.
 QUALITIES: Mapping[str, Quality | None] = {

@@ -30,9 +30,9 @@ from server.edge.delivery import JsonAnswer, left, unless_gone
 from server.edge.front import Front
 from server.errors import BadRequest, Refusal
 from server.images import inline
-from server.work.intake import Draft, Notice
-from server.work.listing import mapping, traits
-from server.work.service import Result, outcome
+from server.jobs.intake import Draft, Notice
+from server.jobs.listing import mapping, traits
+from server.jobs.service import Result, outcome
 
 Document: TypeAlias = dict[str, Any]
 Answer: TypeAlias = Callable[[Request], Awaitable[Response]]

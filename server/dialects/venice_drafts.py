@@ -21,10 +21,10 @@ from server.edge import fields, web
 from server.edge.front import Front
 from server.errors import BadRequest, UnknownModel
 from server.inputs.uploads import Uploads
+from server.jobs.catalog import Catalog, Quality
+from server.jobs.enlargement import Cutting, Wish
+from server.jobs.intake import Draft, Format, Notice
 from server.sizes import MIN_SIDE, TIERS, InputLimits, Size
-from server.work.catalog import Catalog, Quality
-from server.work.enlargement import Cutting, Wish
-from server.work.intake import Draft, Format, Notice
 
 SEEDS_BELOW = 10**9  # the largest seed that may be asked for is 999999999
 MOST_VARIANTS = 4

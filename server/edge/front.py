@@ -9,12 +9,12 @@ from server.edge import files
 from server.history.store import Jobs
 from server.images.decode_child import Opened
 from server.inputs.uploads import Uploads
+from server.jobs.catalog import Catalog
+from server.jobs.errands import Errands
+from server.jobs.listing import listed
+from server.jobs.service import Painter
 from server.results.artifacts import Artifact, Artifacts
 from server.settings.tables import LimitsTable
-from server.work.catalog import Catalog
-from server.work.errands import Errands
-from server.work.listing import listed
-from server.work.service import Painter
 
 
 @dataclass(frozen=True, slots=True)

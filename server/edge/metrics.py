@@ -15,9 +15,9 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from starlette.responses import Response
 
-from server.work.dispatch import Dispatch
-from server.work.engine import Engine
-from server.work.recorder import End, Entry
+from server.jobs.dispatch import Dispatch
+from server.jobs.engine import Engine
+from server.jobs.recorder import End, Entry
 
 WAITS = (0.005, 0.05, 0.25, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)  # seconds
 ENCODES = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)  # seconds

@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from server.work.status import Status
+from server.jobs.status import Status
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ from server.errors import (
     Unavailable,
     UnsupportedMedia,
 )
-from server.work.intake import Notice
+from server.jobs.intake import Notice
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from server.work.recorder import End, Entry
+from server.jobs.recorder import End, Entry
 
 EVENTS = 256  # of one job; older ones are forgotten
 JOBS = 1024  # that are over; the oldest are forgotten

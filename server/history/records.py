@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
-from server.work.recorder import End, Entry
+from server.jobs.recorder import End, Entry
 
 State: TypeAlias = Literal["pending", "processing", "completed", "failed", "cancelled"]
 

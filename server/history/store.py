@@ -21,7 +21,7 @@ from server.errors import Unstored
 from server.history.database import Database, Unusable
 from server.history.records import Record, recorded
 from server.history.schema import JOBS
-from server.work.recorder import End, Entry
+from server.jobs.recorder import End, Entry
 
 log = logging.getLogger(__name__)
 

@@ -104,7 +104,7 @@ def test_each_request_leaves_one_line_that_its_client_cannot_forge(toy) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert re.fullmatch(
-        r'\S+ \S+ INFO server.work.service: id=[0-9a-f]{32} dialect=aimo user="bob model=evil\\nx" '
+        r'\S+ \S+ INFO server.jobs.service: id=[0-9a-f]{32} dialect=aimo user="bob model=evil\\nx" '
         r"model=toy .* painted=1/1 queue=\S+ paint=\S+ total=\S+",
         lines[0],
     )

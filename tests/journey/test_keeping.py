@@ -11,9 +11,9 @@ import torch
 
 from models.vision import LIBRARY as LIBRARY  # ahead of diffusers, as in a worker
 from models import families, manifest
+from server.jobs.status import Status
 from server.settings.config import load
 from server.settings.stock import worker_spec
-from server.work.status import Status
 from tests.journey.fakehub import WEIGHTS, Repo
 from tests.models import tiny
 

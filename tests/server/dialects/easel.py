@@ -22,14 +22,14 @@ from server.history.store import Store
 from server.images.decode_child import Opened
 from server.images.pictures import Picture
 from server.inputs.uploads import Uploads
+from server.jobs.catalog import Catalog
+from server.jobs.errands import Errands
+from server.jobs.intake import Draft, Notice, Order
+from server.jobs.service import Admitted, Missed, Painted, Painter, Progress, Result, Update
 from server.results.artifacts import Artifacts
 from server.results.shelf import Shelf
 from server.settings.tables import Config, LimitsTable
 from server.sizes import Size
-from server.work.catalog import Catalog
-from server.work.errands import Errands
-from server.work.intake import Draft, Notice, Order
-from server.work.service import Admitted, Missed, Painted, Painter, Progress, Result, Update
 
 CONFIG = Config.model_validate({"model": [{"id": "sketch", "family": "toy", "native": ["64x64"]}]})
 LIMITS = LimitsTable(body_bytes=200_000, image_bytes=60_000)

@@ -15,12 +15,12 @@ from server.edge.gate import Journal
 from server.errors import OutOfMemory
 from server.history.store import Store
 from server.images.pictures import Picture
+from server.jobs.catalog import Catalog
+from server.jobs.intake import Draft, Order
+from server.jobs.recorder import Entry, Telling
+from server.jobs.service import Admitted, Missed, Painted, Progress, Result, Update
 from server.settings.tables import Config, LimitsTable
 from server.sizes import Size
-from server.work.catalog import Catalog
-from server.work.intake import Draft, Order
-from server.work.recorder import Entry, Telling
-from server.work.service import Admitted, Missed, Painted, Progress, Result, Update
 from tests.server.dialects.easel import RESOLVED, URL, Easel, asked, front
 
 CONFIG = Config.model_validate(

@@ -9,9 +9,9 @@ import httpx2
 from server.dialects import openai
 from server.errors import BadRequest
 from server.inputs.uploads import Uploads
+from server.jobs.catalog import Catalog
+from server.jobs.intake import Draft
 from server.settings.tables import Config
-from server.work.catalog import Catalog
-from server.work.intake import Draft
 from tests.server.dialects import easel
 from tests.server.dialects.easel import LIMITS, PNG, STAND, URL, asked
 

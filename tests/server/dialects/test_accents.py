@@ -12,8 +12,8 @@ from PIL import Image
 
 from models.contract import Job
 from server.dialects import aimo, depicta, openai, venice
+from server.jobs.intake import Draft, resolve
 from server.sizes import Size
-from server.work.intake import Draft, resolve
 from tests.server.dialects.easel import LIMITS, Easel, asked, front
 
 DIALECTS: dict[str, ModuleType] = {

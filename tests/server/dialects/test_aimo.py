@@ -12,7 +12,7 @@ import pytest
 from server import errors
 from server.dialects import aimo, aimo_shapes
 from server.errors import Overloaded, Refusal
-from server.work.intake import Draft
+from server.jobs.intake import Draft
 from tests.server.dialects.easel import (
     ASK,
     B64,

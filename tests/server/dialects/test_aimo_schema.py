@@ -9,8 +9,8 @@ from openapi_spec_validator import validate
 
 from server.dialects import aimo
 from server.inputs.uploads import Uploads
-from server.work.intake import Draft
-from server.work.service import Update
+from server.jobs.intake import Draft
+from server.jobs.service import Update
 from tests.server.dialects.easel import LIMITS, STAND, Easel, front, send
 from tests.server.dialects.made_up import Web, few, hold, made_up_for
 

@@ -18,9 +18,9 @@ from server.dialects import aimo
 from server.edge import delivery
 from server.edge.gate import Guard, Journal
 from server.images.pictures import Picture
+from server.jobs.intake import Draft
+from server.jobs.service import Admitted, Painted, Progress, Result, Update
 from server.settings.tables import LimitsTable
-from server.work.intake import Draft
-from server.work.service import Admitted, Painted, Progress, Result, Update
 from tests.server.dialects.easel import ASK, Easel, front, result_of
 
 LIMITS = LimitsTable(body_bytes=100_000, image_bytes=60_000)

@@ -12,7 +12,7 @@ import pytest
 from server import errors
 from server.dialects import depicta_answers, depicta_shapes
 from server.errors import Refusal
-from server.work.intake import Draft
+from server.jobs.intake import Draft
 from tests.server.dialects.easel import PNG, URL, every_refusal
 from tests.server.dialects.gallery import (
     BODIES,

@@ -12,8 +12,8 @@ from server.history.database import Database
 from server.history.records import Record
 from server.history.store import Store
 from server.inputs.uploads import Uploads
+from server.jobs.catalog import Catalog
 from server.settings.tables import Config
-from server.work.catalog import Catalog
 from tests.server.dialects.gallery import LIMITS, Exhibition
 from tests.server.dialects.made_up import Web, few, hold, made_up_for
 

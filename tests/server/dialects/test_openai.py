@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from server.dialects import openai_shapes
-from server.work.intake import Draft
+from server.jobs.intake import Draft
 from tests.server.dialects.easel import PNG, URL
 from tests.server.dialects.openai_easel import (
     ASK,

@@ -12,8 +12,8 @@ from server import errors
 from server.dialects import openai_answers, openai_shapes
 from server.errors import Overloaded, Refusal
 from server.images.pictures import Picture
-from server.work.intake import Draft
-from server.work.service import Painted, Progress
+from server.jobs.intake import Draft
+from server.jobs.service import Painted, Progress
 from tests.server.dialects.easel import every_refusal, result_of
 from tests.server.dialects.openai_easel import (
     APP,

@@ -16,8 +16,8 @@ from openai import AsyncOpenAI
 from server import errors
 from server.dialects import openai as dialect
 from server.errors import Refusal
-from server.work.intake import Draft
-from server.work.service import Admitted, Progress, Update
+from server.jobs.intake import Draft
+from server.jobs.service import Admitted, Progress, Update
 from tests.server.dialects import easel
 from tests.server.dialects.easel import STAND, every_refusal
 from tests.server.dialects.openai_easel import APP, Easel

@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 import schemathesis
 from openapi_spec_validator import validate
 
-from server.work.intake import Draft
-from server.work.service import Update
+from server.jobs.intake import Draft
+from server.jobs.service import Update
 from tests.server.dialects.easel import STAND
 from tests.server.dialects.made_up import few, hold, made_up_for
 from tests.server.dialects.openai_easel import APP, Easel, send

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from server.dialects import venice_drafts, venice_shapes
 from server.dialects.venice_drafts import generator_seed
+from server.jobs.intake import Draft
+from server.jobs.listing import RATIOS
 from server.sizes import InputLimits
-from server.work.intake import Draft
-from server.work.listing import RATIOS
 from tests.server.dialects.easel import B64, PNG, URL
 from tests.server.dialects.venice_stand import (
     APP,

@@ -9,9 +9,9 @@ from openapi_spec_validator import validate
 
 from server.dialects import venice
 from server.inputs.uploads import Uploads
-from server.work.catalog import Catalog
-from server.work.intake import Draft
-from server.work.service import Update
+from server.jobs.catalog import Catalog
+from server.jobs.intake import Draft
+from server.jobs.service import Update
 from tests.server.dialects.easel import LIMITS, front
 from tests.server.dialects.made_up import Web, few, hold, made_up_for
 from tests.server.dialects.venice_stand import CONFIG, STAND, Easel, send

@@ -9,10 +9,10 @@ import httpx2
 from server.dialects import venice
 from server.errors import BadImage, Unavailable
 from server.images.pictures import Picture
+from server.jobs.catalog import Catalog
+from server.jobs.enlargement import Cutting, Enlarged, Wish
+from server.jobs.intake import Draft, Notice
 from server.settings.tables import Config
-from server.work.catalog import Catalog
-from server.work.enlargement import Cutting, Enlarged, Wish
-from server.work.intake import Draft, Notice
 from tests.server.dialects import easel
 from tests.server.dialects.easel import B64, PNG, asked
 

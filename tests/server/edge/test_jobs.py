@@ -14,8 +14,8 @@ from server.history import news
 from server.history.database import Database
 from server.history.news import News
 from server.history.store import Store
-from server.work.errands import Errands
-from server.work.recorder import End, Telling
+from server.jobs.errands import Errands
+from server.jobs.recorder import End, Telling
 from tests.server.history.test_store import end, entry, tell
 
 ID = "0123456789abcdef" * 2

@@ -12,11 +12,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from models.contract import Cap, Loaded, ModelSpec, WorkerSpec
 from server.edge import metrics
 from server.edge.metrics import Tally
+from server.jobs.backlog import Backlog
+from server.jobs.dispatch import Dispatch
+from server.jobs.engine import LocalEngine
+from server.jobs.recorder import End, Entry
 from server.sizes import Size
-from server.work.backlog import Backlog
-from server.work.dispatch import Dispatch
-from server.work.engine import LocalEngine
-from server.work.recorder import End, Entry
 
 MODELS = ["sketch", "other"]
 CAPS = (Cap("forward", 192, 128, 2, 0.04), Cap("decode", 192, 128, 1, 0.1))

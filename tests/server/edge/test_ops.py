@@ -8,7 +8,7 @@ import pytest
 from fastapi import FastAPI
 
 from server.edge import ops
-from server.work.status import ModelStatus, Status, WorkerStatus
+from server.jobs.status import ModelStatus, Status, WorkerStatus
 
 STATUS = Status(
     1.5, (WorkerStatus("auto", "cpu", "ready"),), (ModelStatus("sketch", "resident", bytes=9),)

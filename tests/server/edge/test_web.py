@@ -20,7 +20,7 @@ from starlette.responses import Response
 from server.edge import fields, web
 from server.edge.delivery import Gone
 from server.errors import BadRequest, Overloaded
-from server.work.intake import Notice
+from server.jobs.intake import Notice
 
 LIMIT = 10_000
 

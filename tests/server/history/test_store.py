@@ -24,9 +24,9 @@ from server.history import store as store_module
 from server.history.database import HEAD, MIGRATIONS, Database, file_of
 from server.history.schema import METADATA
 from server.history.store import INTERRUPTED, Store
+from server.jobs.intake import Draft, Order
+from server.jobs.recorder import End, Entry
 from server.sizes import Size
-from server.work.intake import Draft, Order
-from server.work.recorder import End, Entry
 from tests.server.waiting import until
 
 ROOT = Path(__file__).parents[3]

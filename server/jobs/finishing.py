@@ -8,8 +8,8 @@ import asyncio
 
 from models.contract import Image
 from server.images.pictures import Picture, encode, resized
-from server.work.intake import Order
-from server.work.preparation import Prepared
+from server.jobs.intake import Order
+from server.jobs.preparation import Prepared
 
 SOFTWARE = "limner"
 PREVIEW_SIDE = 256  # px; smaller previews are enlarged, for a client's page

@@ -19,11 +19,11 @@ from server.errors import (
     UnknownModel,
     Unprocessable,
 )
+from server.jobs.catalog import Catalog
+from server.jobs.intake import SEEDS, Draft, Notice, Order, resolve
 from server.settings.config import load
 from server.settings.tables import Config, LimitsTable
 from server.sizes import InputLimits, Size
-from server.work.catalog import Catalog
-from server.work.intake import SEEDS, Draft, Notice, Order, resolve
 
 LIMITS = LimitsTable()
 DEMO = Catalog.of(load(Path(__file__).parents[3] / "configs/demo.toml"))

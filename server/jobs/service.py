@@ -27,14 +27,14 @@ from server.errors import (
     WorkerDied,
 )
 from server.images.pictures import FLATTENED, Decoders, Picture
+from server.jobs.catalog import Catalog, Size
+from server.jobs.dispatch import Dispatch, Ticket
+from server.jobs.enlargement import Cutting, Darkroom, Enlarged, Wish
+from server.jobs.finishing import finished, glimpse
+from server.jobs.intake import Draft, Notice, Order, resolve
+from server.jobs.preparation import Inputs, Prepared, prepare
+from server.jobs.recorder import Entry, Recorder, Telling
 from server.settings.tables import LimitsTable
-from server.work.catalog import Catalog, Size
-from server.work.dispatch import Dispatch, Ticket
-from server.work.enlargement import Cutting, Darkroom, Enlarged, Wish
-from server.work.finishing import finished, glimpse
-from server.work.intake import Draft, Notice, Order, resolve
-from server.work.preparation import Inputs, Prepared, prepare
-from server.work.recorder import Entry, Recorder, Telling
 
 log = logging.getLogger(__name__)
 

@@ -2,9 +2,9 @@
 
 import pytest
 
+from server.jobs.catalog import Catalog
+from server.jobs.listing import RATIOS, listed, mapping, traits
 from server.settings.tables import Config
-from server.work.catalog import Catalog
-from server.work.listing import RATIOS, listed, mapping, traits
 
 TABLES = [
     {"id": "both", "family": "toy", "native": ["64x64"], "steps": 7, "steps_range": [2, 9]},

@@ -10,8 +10,8 @@ import pytest
 
 from models import launch
 from models.contract import AnyEvent, Finished, Job, LoadFailed, ModelSpec, Paint, WorkerSpec
-from server.work import engine as engine_module
-from server.work.engine import Engine, LocalEngine
+from server.jobs import engine as engine_module
+from server.jobs.engine import Engine, LocalEngine
 
 TOY = ModelSpec(id="toy", family="toy", width=8, height=8)
 STUCK = ModelSpec(id="stuck", family="toy", path="stuck", width=8, height=8)

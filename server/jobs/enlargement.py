@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from models.contract import Image
 from server.errors import ImageTooLarge, Unavailable
 from server.images.pictures import FLATTENED, Decoders, Opened, Picture, encode, resized
+from server.jobs.recorder import Entry, Recorder, Telling
 from server.notices import Notice
 from server.sizes import Size
-from server.work.recorder import Entry, Recorder, Telling
 
 log = logging.getLogger(__name__)
 

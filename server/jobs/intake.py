@@ -12,12 +12,12 @@ from typing import Any, Literal
 from models.contract import Job, Task
 from server.errors import BadMask, BadRequest, Unprocessable
 from server.images.reader import Format as Format
+from server.jobs.catalog import Catalog, Offering, Quality, Style
+from server.jobs.loras import tags, worn
 from server.notices import Notice as Notice
 from server.notices import shown
 from server.settings.tables import LimitsTable
 from server.sizes import InputLimits, Size, SizePlan, Wish, enlarges, plan_sizes
-from server.work.catalog import Catalog, Offering, Quality, Style
-from server.work.loras import tags, worn
 
 SEEDS = 2**31  # 0 is one of them
 SAME_ASPECT = 0.01  # relative

@@ -3,9 +3,9 @@
 import pytest
 
 from server.errors import BadRequest
+from server.jobs.catalog import Catalog
+from server.jobs.intake import Draft, Order, resolve
 from server.settings.tables import Config, LimitsTable
-from server.work.catalog import Catalog
-from server.work.intake import Draft, Order, resolve
 
 CATALOG = Catalog.of(
     Config.model_validate(

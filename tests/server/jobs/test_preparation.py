@@ -3,9 +3,9 @@
 import pytest
 
 from models.contract import Image, Job
+from server.jobs.intake import Draft, Order
+from server.jobs.preparation import Inputs, prepare
 from server.sizes import Size
-from server.work.intake import Draft, Order
-from server.work.preparation import Inputs, prepare
 
 
 def image(width: int, height: int, mode: str = "RGB") -> Image:

@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from server.work.engine import Engine
+from server.jobs.engine import Engine
 
 Where: TypeAlias = Literal["resident", "loading", "failed", "on disk"]
 

@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping, Sequence
 
 from server.errors import BadRequest
+from server.jobs.catalog import Offering
 from server.notices import Notice
-from server.work.catalog import Offering
 
 TAG = re.compile(r"<lora:(?P<name>[^:<>]*)(:(?P<weight>[^<>]*))?>", re.IGNORECASE)
 LEAST, LARGEST = -4.0, 4.0  # of a weight in a tag

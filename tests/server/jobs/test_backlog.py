@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.contract import Job
-from server.work.backlog import LOOK_AHEAD, Backlog, Canvas
+from server.jobs.backlog import LOOK_AHEAD, Backlog, Canvas
 
 MODELS = frozenset({"m"})
 

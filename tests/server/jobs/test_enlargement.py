@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 from models.contract import Image
 from server.errors import BadImage, ImageTooLarge, Unavailable
 from server.images.pictures import DecodeLimits, Decoders, Picture
+from server.jobs.backlog import Backlog
+from server.jobs.catalog import Catalog
+from server.jobs.dispatch import Dispatch
+from server.jobs.enlargement import Cutting, Enlarged, Wish, enlarged, planned
+from server.jobs.recorder import End, Entry
+from server.jobs.service import Service
 from server.notices import Notice
 from server.settings.tables import Config, LimitsTable
 from server.sizes import Size
-from server.work.backlog import Backlog
-from server.work.catalog import Catalog
-from server.work.dispatch import Dispatch
-from server.work.enlargement import Cutting, Enlarged, Wish, enlarged, planned
-from server.work.recorder import End, Entry
-from server.work.service import Service
 
 MOST = 16_777_216
 CONFIG = Config.model_validate({"model": [{"id": "toy", "family": "toy", "native": ["64x64"]}]})

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import msgspec
 
-from server.work.status import ModelStatus, Status, WorkerStatus, status
+from server.jobs.status import ModelStatus, Status, WorkerStatus, status
 
 
 def worker(name: str = "cuda:0", **changes: object) -> SimpleNamespace:

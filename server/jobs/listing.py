@@ -7,8 +7,8 @@ model really takes; `models` are Depicta's. Pure: a catalog in, a document out.
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
+from server.jobs.catalog import Catalog, Offering, Quality
 from server.sizes import TIERS, Size
-from server.work.catalog import Catalog, Offering, Quality
 
 Document: TypeAlias = dict[str, Any]
 

@@ -9,6 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from server.errors import BadRequest, UnknownModel
+from server.jobs.catalog import Catalog, Style
 from server.settings.config import load
 from server.sizes import (
     MAX_SIDE,
@@ -23,7 +24,6 @@ from server.sizes import (
     size_of_area,
     within_limits,
 )
-from server.work.catalog import Catalog, Style
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 LIMIT = 4096**2

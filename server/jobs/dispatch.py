@@ -27,8 +27,8 @@ from models.contract import (
     Step,
 )
 from server.errors import ModelFailed, Overloaded, ShuttingDown, Unprocessable
-from server.work.backlog import Backlog, Canvas
-from server.work.engine import Engine
+from server.jobs.backlog import Backlog, Canvas
+from server.jobs.engine import Engine
 
 RETRY_SECONDS = 5  # what a client that was turned away is told to wait
 TRIES = 2  # a canvas whose worker dies twice has failed

@@ -27,9 +27,9 @@ from models.contract import (
     Task,
 )
 from server.errors import ModelFailed, Overloaded, ShuttingDown, Unprocessable
-from server.work.backlog import Backlog
-from server.work.dispatch import Dispatch, Ticket
-from server.work.engine import Listener, State
+from server.jobs.backlog import Backlog
+from server.jobs.dispatch import Dispatch, Ticket
+from server.jobs.engine import Listener, State
 
 BLANK = Image(1, 1, "RGB", b"\0\0\0")
 TASKS: tuple[Task, ...] = ("generate", "edit")

@@ -12,8 +12,8 @@ from types import TracebackType
 from typing import Literal, Protocol, Self, TypeAlias
 
 from server.errors import Gone, InternalError, Refusal
+from server.jobs.intake import Order
 from server.sizes import Size
-from server.work.intake import Order
 
 Ending: TypeAlias = Literal["completed", "failed", "cancelled"]
 

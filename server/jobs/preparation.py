@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from models.contract import Image
 from server.images.pasting import paste_back
 from server.images.pictures import cropped, resized
-from server.work.catalog import Size
-from server.work.intake import LONGEST, Notice, Order, alike, elongated
+from server.jobs.catalog import Size
+from server.jobs.intake import LONGEST, Notice, Order, alike, elongated
 
 REFERENCE_STEP = 16  # px; models look at squares of so many
 REFERENCE_SIDE = 64  # px; and at no smaller images
