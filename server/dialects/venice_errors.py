@@ -153,7 +153,6 @@ def _shaped(mistakes: Sequence[Mistake]) -> list[Mistake]:
     found: list[Mistake] = []
     unknown: dict[tuple[str | int, ...], list[str]] = {}
     for path, kind, message in mistakes:
-        path = tuple(part for part in path if part != "query")
         if kind == "extra_forbidden":
             unknown.setdefault(path[:-1], []).append(str(path[-1]))
             continue

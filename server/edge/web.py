@@ -288,7 +288,10 @@ def install(app: FastAPI, render: Render) -> None:
         return answer
 
     async def on_shape(request: Request, error: Exception) -> Response:
-        return render(bad_request(cast(RequestValidationError, error).errors()))
+        mistakes = cast(RequestValidationError, error).errors()
+        # FastAPI says first where the field is, as in ("query", "limit"); a body's mistakes do not.
+        named = [cast(ErrorDetails, {**each, "loc": each["loc"][1:]}) for each in mistakes]
+        return render(bad_request(named))
 
     app.add_exception_handler(Refusal, on_refusal)
     app.add_exception_handler(HTTPException, on_http)

@@ -155,6 +155,13 @@ def test_an_address_is_fetched_by_nobody_here():
     assert "not fetched by URL here" in body["issues"][0]["message"]
 
 
+@pytest.mark.parametrize("key", ["query", "body", "path", "details", "_errors", ""])
+def test_an_unknown_key_is_named_whatever_it_is(key: str):
+    path = "/images/generations"
+    body = told(send(path, json={**BODIES[path], key: None}))
+    assert f"'{key}'" in body["issues"][0]["message"]
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
     | st.text() | st.sampled_from(["1", "png", "auto", "1:1", URL, B64]),
