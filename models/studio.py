@@ -157,11 +157,13 @@ class Studio:
         self._emit(Step(canvas.job.id, canvas.index, done, of, preview))
 
 
-def turn(canvas: Canvas) -> tuple[bool, float]:
-    """What can go on at once goes ahead of what would wait, and then the more urgent."""
+def turn(canvas: Canvas) -> tuple[bool, bool, float]:
+    """What can go on at once goes ahead of what would wait; what has no step left, ahead of what
+    has, so that its place in the forwards goes to another; and then the more urgent."""
     call = canvas.waiting
     assert call is not None
-    return call.ready is not None and not call.ready(), urgency(canvas)
+    waits = call.ready is not None and not call.ready()
+    return waits, canvas.steps_left > 0, urgency(canvas)
 
 
 def urgency(canvas: Canvas) -> float:

@@ -152,6 +152,28 @@ def test_the_shortest_goes_first_and_the_longest_is_not_starved() -> None:
     assert order.index("long") < 30  # waiting made it urgent before the last of the short ones
 
 
+def test_who_has_no_step_left_is_not_passed_by_who_came_long_before() -> None:
+    order: list[str] = []
+
+    class Decoding(Scripted):
+        def paint(self, job: Job, *rest: object) -> Image:
+            easel: Easel = rest[-1]
+            for step in range(1, job.steps + 1):
+                easel.ask(Call("forward", "k", lambda calls: [order.append("f")] * len(calls), 0))
+                easel.step(step, job.steps, lambda: BLANK)
+            easel.ask(Call("decode", None, lambda calls: [order.append(job.id)], 0))
+            return BLANK
+
+    run = Run(Decoding())
+    run.start(job("old", 44))
+    for _ in range(40):
+        run.studio.tick()
+    order.clear()
+    run.start(job("new", 1))
+    run.finish()
+    assert order == ["f", "new", "f", "f", "f", "old"]
+
+
 def test_a_late_arrival_joins_the_running() -> None:
     run = Run()
     run.start(job("a", 4))
