@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from models.canvas import Call, Canvas, CanvasCancelled, Model, OutOfMemory
@@ -12,7 +12,7 @@ STEPS = 4
 GUIDANCE = 4.0
 SIZES = (2, 3, 4, 6, 8, 12, 16)  # canvases per forward that are tried, in order
 WORTHWHILE = 1.05  # times as many canvases per second as with fewer
-COMPANY = 1.9  # times as long as alone that a call in company may take
+COMPANY = 3.0  # times as long as alone that a call in company may take
 PATIENCE = 10.0  # seconds; a device this slow gains nothing from larger forwards
 ALIKE = 0.75  # of an area; what is not smaller by more has the same caps
 
@@ -27,7 +27,7 @@ class WarmUpFailed(Exception):
 def warm_up(model: Model, spec: ModelSpec) -> tuple[Cap, ...]:
     """Paint in ever larger company; for each kind of call and size, how many canvases it may hold.
 
-    That many still raised throughput, and cost none of them twice its time alone. The largest size
+    That many still raised throughput, and cost none of them thrice its time alone. The largest size
     comes first: what there is no time to measure is smaller, and has the caps of a larger one.
 
     Raises:
@@ -83,20 +83,25 @@ def search(model: Model, spec: ModelSpec, size: Size, end: float) -> Iterator[Ca
     """The caps of one size, as far as they are found until then."""
     alone = lockstep(model, spec, size, 1)
     caps, rates = dict.fromkeys(alone, 1), {kind: 1 / took for kind, took in alone.items()}
-    growing = set(alone)
+    growing, doubted = set(alone), set[str]()
     for canvases in (company for company in SIZES if company <= spec.max_batch):
         if not growing or time.perf_counter() > end:
             break
         try:
-            together = lockstep(model, spec, size, canvases)
+            together = lockstep(model, spec, size, canvases, kinds=growing)
         except OutOfMemory:
             break
         for kind in list(growing):
             rate = canvases / together[kind]
-            if rate >= rates[kind] * WORTHWHILE and together[kind] <= alone[kind] * COMPANY:
-                caps[kind], rates[kind] = canvases, rate
-            else:
+            if together[kind] > alone[kind] * COMPANY:
                 growing.remove(kind)
+            elif rate >= rates[kind] * WORTHWHILE:
+                caps[kind], rates[kind] = canvases, rate
+                doubted.discard(kind)
+            elif kind in doubted:
+                growing.remove(kind)
+            else:
+                doubted.add(kind)  # a single bad measurement decides nothing
     for kind, canvases in caps.items():
         yield Cap(kind, *size, canvases, alone[kind])
 
@@ -108,8 +113,12 @@ def lockstep(
     canvases: int,
     steps: int = STEPS,
     guidance: float = GUIDANCE,
+    kinds: Collection[str] = (),
 ) -> Seconds:
-    """The shortest time of each kind of call, with so many canvases in it."""
+    """The shortest time of each kind of call, with so many canvases in it.
+
+    `kinds`: those that matter; what comes after them is left out. All of them if none are named.
+    """
     width, height = size
     base = Image(width, height, "RGB", bytes(3 * width * height))
     mask = Image(width, height, "L", b"\xff" * width * height)
@@ -120,7 +129,7 @@ def lockstep(
     for canvas in row:
         canvas.start(model, [base][: job.inputs], mask if job.masked else None)
     try:
-        seconds = timed(model, row)
+        seconds = timed(model, row, kinds)
     finally:
         for canvas in row:
             while canvas.waiting:
@@ -128,15 +137,17 @@ def lockstep(
     for canvas in row:
         if isinstance(canvas.error, OutOfMemory):
             raise OutOfMemory(str(canvas.error))
-        if canvas.error is not None:
+        if canvas.error is not None and not isinstance(canvas.error, CanvasCancelled):
             raise WarmUpFailed(f"{type(canvas.error).__name__}: {canvas.error}")
     return seconds
 
 
-def timed(model: Model, row: Sequence[Canvas]) -> Seconds:
-    """Run equal canvases to their ends, always all together."""
+def timed(model: Model, row: Sequence[Canvas], kinds: Collection[str]) -> Seconds:
+    """Run equal canvases until all that matters is timed, always all together."""
     seconds: dict[str, float] = {}
     while calls := [canvas.waiting for canvas in row if canvas.waiting]:
+        if kinds and calls[0].kind not in kinds and seconds.keys() >= set(kinds):
+            break
         if calls[0].key is None:
             calls = calls[:1]
         model.settle()
