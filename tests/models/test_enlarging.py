@@ -44,6 +44,17 @@ def plain(tmp_path: Path) -> Enlarger:
     return Enlarger.load(file_of(tmp_path, network(3, plain=True)), CPU)
 
 
+def test_convolutions_are_laid_out_for_speed_and_give_the_same(tmp_path: Path) -> None:
+    made, pictures = network(), torch.rand(2, 3, 24, 40)
+    found = Enlarger.load(file_of(tmp_path, made), CPU)
+    weights = [part for part in found.network.parameters() if part.ndim == 4]
+    assert weights
+    assert all(part.is_contiguous(memory_format=torch.channels_last) for part in weights)
+    with torch.no_grad():
+        expected = made.half().float()(pictures).clamp(0, 1)
+        assert torch.allclose(found.run(pictures), expected, atol=1e-5)
+
+
 def job(name: str, **changes: object) -> Job:
     said: dict[str, object] = {"id": name, "model": "tiny", "task": "generate", "prompt": "an owl"}
     said |= {"width": WIDTH, "height": HEIGHT, "steps": 3, "guidance": 2.0, "seeds": (1,)}
