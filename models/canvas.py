@@ -100,13 +100,20 @@ class Model(Protocol):
         ...
 
 
+def _shut() -> threading.Lock:
+    """A gate that one thread opens by `release` and another shuts again by `acquire`."""
+    gate = threading.Lock()  # half the cost of a semaphore, which is written in Python
+    gate.acquire()
+    return gate
+
+
 class Baton:
     """A thread that runs only between `resume` and its next `pause`."""
 
     def __init__(self, run: Callable[[], None]) -> None:
         self._run = run
-        self._go = threading.Semaphore(0)
-        self._back = threading.Semaphore(0)
+        self._go = _shut()
+        self._back = _shut()
         self._started = False
         context = contextvars.copy_context()
         self._thread = threading.Thread(target=context.run, args=(self._main,), daemon=True)

@@ -5,6 +5,7 @@ the module itself is never patched. What may be concatenated is an explicit tabl
 a guess: an argument that no rule names must be equal, and a tensor among those forbids merging.
 """
 
+import functools
 import hashlib
 import inspect
 import itertools
@@ -138,7 +139,7 @@ def paused(
         dress: the adapters that the call is to be run with.
         way: how it is to be run; canvases that may share the call have the same.
     """
-    signature = inspect.signature(getattr(module, method))
+    signature = signature_of(type(module), method)
     rule = RULES.get(f"{type(module).__name__}.{method}") if merging else None
 
     def replacement(*args: Any, **kwargs: Any) -> Any:
@@ -150,6 +151,12 @@ def paused(
         return Output(ask(Call(method, call.key(), run_shared, call)))
 
     return replacement
+
+
+@functools.cache
+def signature_of(kind: type, method: str) -> inspect.Signature:
+    """Without `self`; to work it out anew for each canvas would take half a millisecond."""
+    return inspect.signature(functools.partial(getattr(kind, method), None))
 
 
 class Output(tuple[Any, ...]):
