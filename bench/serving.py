@@ -39,7 +39,7 @@ GENERATE = "/aimo/api/v1/image/generate"
 WAYS = {"1024 px, PNG": (1024, "png"), "1024 px, JPEG": (1024, "jpeg"), "512 px, PNG": (512, "png")}
 MIXES = {"8/10/12/14": (8, 10, 12, 14), "5/10/20/40": (5, 10, 20, 40)}
 CLIENTS = 8
-TOGETHER = 4  # canvases of a batch, served and bare: as the shipped configuration has it
+TOGETHER = 8  # canvases of a batch, served and bare: as the shipped configuration has it
 BATCHES = 4  # bare ones in a row
 SOAK = 200
 
@@ -87,7 +87,7 @@ def overhead(session: Session, px: int, kind: str) -> Figures:
     process = session.processes()["server"]
     calculated = busy([process])
     for seed in track(range(6 * session.rounds), f"{px} px {kind}", transient=True):
-        alone = bare.paint(steps, seed)
+        alone = bare.paint(steps, seed, enlarge=True)
         began = time.perf_counter()
         said = timing(session.ask(steps, seed, px, kind).headers["server-timing"])
         served = time.perf_counter() - began

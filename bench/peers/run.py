@@ -1,7 +1,8 @@
 """limner beside other ways to serve the same pipeline: `limner bench peers`.
 
-All servers run at once, each on the same one core with one thread, with the shipped model; the load
-goes to one after the other, in rounds, so that what the machine does meanwhile meets all of them.
+All servers are started, each on the same one core with one thread, with the shipped model; the load
+goes to one after the other, in rounds, so that what the machine does meanwhile meets all of them,
+and those whose turn it is not stand still.
 Those whose library is not installed are left out and named.
 """
 
@@ -15,7 +16,6 @@ import os
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -40,8 +40,7 @@ from bench.tally import Sample, quantiles
 CLIENTS = 8
 FOLDER = ROOT / "models" / "demo" / "sketch"
 MIX = ROOT / "bench" / "mixes" / "short-and-long.toml"
-BATCH = 4  # as the shipped configuration has it
-IDLE_SECONDS = 3.0
+BATCH = 8  # as the shipped configuration has it
 OPENAI = DIALECTS["openai"]
 PEER = Dialect("", OPENAI.ask, OPENAI.read)
 # The shipped model as configs/demo.toml has it, with or without company in its forwards.
@@ -73,7 +72,6 @@ class Contestant:
     needs: str = ""  # a library
     rounds: list[list[Sample]] = field(default_factory=list[list[Sample]])
     cpu_seconds: list[float] = field(default_factory=list[float])  # of all its processes, by round
-    idle_share: float = 0.0  # of a core, that it takes when nobody asks
     levels_off: int = 0  # of 255, at the most, from limner's picture of the same wish
 
     @property
@@ -153,20 +151,15 @@ def measure(
         for server, each in pairs:
             each.levels_off = int(np.abs(picture(server.client, each, seed=7) - wanted).max())
             asyncio.run(loaded(server, each, Plan(mixed, 0), 2 * CLIENTS))
-        idle(pairs)
         for turn in track(range(rounds), "rounds", transient=True):
             for server, each in pairs[turn % len(pairs) :] + pairs[: turn % len(pairs)]:
-                before, plan = server.cpu_seconds(), Plan(mixed, turn + 1)
-                each.rounds.append(asyncio.run(loaded(server, each, plan, count)))
-                each.cpu_seconds.append(server.cpu_seconds() - before)
-
-
-def idle(pairs: Sequence[tuple[Server, Contestant]]) -> None:
-    """See what each takes while nobody asks; it is taken from the others' rounds."""
-    before = [server.cpu_seconds() for server, _ in pairs]
-    time.sleep(IDLE_SECONDS)
-    for (server, each), spent in zip(pairs, before, strict=True):
-        each.idle_share = round((server.cpu_seconds() - spent) / IDLE_SECONDS, 4)
+                with ExitStack() as others:  # some take a tenth of the core when nobody asks
+                    for other in servers:
+                        if other is not server:
+                            others.enter_context(other.held())
+                    before, plan = server.cpu_seconds(), Plan(mixed, turn + 1)
+                    each.rounds.append(asyncio.run(loaded(server, each, plan, count)))
+                    each.cpu_seconds.append(server.cpu_seconds() - before)
 
 
 def figures(each: Contestant, kinds: Sequence[str]) -> dict[str, Any]:
@@ -183,7 +176,6 @@ def figures(each: Contestant, kinds: Sequence[str]) -> dict[str, Any]:
         "cpu_seconds_per_image": round(statistics.median(spent), 4),
         "errors": sum(not sample.good for sample in samples),
         "levels_off": each.levels_off,
-        "idle_share": each.idle_share,
         "latency": {
             kind: quantiles([s.latency for s in samples if s.kind == kind and s.good])
             for kind in kinds
@@ -206,8 +198,8 @@ def options() -> argparse.ArgumentParser:
     last = (os.cpu_count() or 1) - 1
     parser = argparse.ArgumentParser(prog="limner bench peers", description=__doc__)
     parser.add_argument("--mix", type=Path, default=MIX, help="a TOML file")
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--count", type=int, default=42, help="requests of each in a round")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--count", type=int, default=84, help="requests of each in a round")
     parser.add_argument("--core", type=int, default=last, help="the one that all servers share")
     parser.add_argument("--only", default="", help="parts of names, with commas between")
     parser.add_argument("--out", type=Path, help="write NAME.json, NAME.md and NAME.png there")

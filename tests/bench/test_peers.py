@@ -1,12 +1,17 @@
 """The comparison with other servers: all paint the same, and what came of it is told."""
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from bench.peers import account, run
 from bench.peers.painting import WARM_UP, Wish, loaded, painted, painted_in_groups
+from bench.running import Server
 from bench.tally import Sample
 
 KINDS = ("short", "long")
@@ -82,3 +87,15 @@ def test_everybody_who_is_there_paints_the_same(tmp_path: Path) -> None:
     assert len(found["contestants"]) >= 4
     assert all(row["images_per_second"] > 0 for row in found["contestants"])
     assert out.with_suffix(".png").exists()
+
+
+def test_a_server_that_is_held_gets_no_time() -> None:
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as process:
+        server = Server(process, "", httpx2.Client(), 0.0)
+        with server.held():
+            before = server.cpu_seconds()
+            time.sleep(0.3)
+            assert server.cpu_seconds() == before
+        time.sleep(0.3)
+        assert server.cpu_seconds() > before
+        process.kill()
