@@ -4,6 +4,7 @@ What it says goes into a file, whose end is shown if it does not get ready.
 """
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -94,7 +95,7 @@ def running(
         SystemExit: it did not get ready.
     """
     began, port = time.perf_counter(), free_port()
-    with tempfile.TemporaryDirectory(prefix="limner-bench-") as folder:
+    with terminable(), tempfile.TemporaryDirectory(prefix="limner-bench-") as folder:
         said = Path(folder) / "said"
         own = {"LIMNER_SERVER__DATA_DIR": folder} | dict(environment or {})
         with said.open("wb") as log:
@@ -110,6 +111,17 @@ def running(
                 yield Server(process, url, client, time.perf_counter() - began)
             finally:
                 _end(process)
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Meanwhile SIGTERM ends this process as Ctrl-C does: what was started is ended first. To be
+    called in the main thread."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _wait(

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from server.app import Parts, assemble, build
-from server.commands.memory import return_large_blocks
+from server.commands.memory import keep_little
 from server.commands.terminal import Named, Overrides, local_address, read
 from server.edge.ops import Readiness
 from server.errors import Refusal
@@ -47,7 +47,7 @@ def serve(
     """
     config = read(path, overrides, models, model_dirs)
     keep_log("INFO", "%(name)s: %(message)s")
-    return_large_blocks()
+    keep_little()
     parts = assemble_or_exit(config)
     for reason in missing(config).values():
         log.warning("%s; the other models are served", reason)

@@ -1,11 +1,14 @@
 """What serving costs: the script on a real server, and what it makes of what it sees."""
 
 import json
+import os
+import signal
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from bench import distraction, serving
@@ -48,6 +51,21 @@ def test_a_server_is_ended_with_all_that_it_started() -> None:
             time.sleep(0.01)
         family = server.family()
     assert not any(each.is_running() for each in family)
+
+
+def test_a_script_that_is_ended_ends_its_servers() -> None:
+    command = [sys.executable, "-c", "import time; time.sleep(60)"]
+    left, before = list[psutil.Process](), signal.getsignal(signal.SIGTERM)
+    with (
+        pytest.raises(SystemExit, match="143"),
+        running(lambda port: command, lambda client: True) as server,
+    ):
+        left += server.family()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+    assert left
+    assert not any(each.is_running() for each in left)
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_what_there_is_not_is_named(capsys: pytest.CaptureFixture[str]) -> None:
