@@ -40,6 +40,7 @@ from models.contract import (
     Ready,
     Release,
     Room,
+    Step,
     Stop,
     WorkerSpec,
 )
@@ -88,6 +89,7 @@ class Worker:
         self._caps: dict[str, Sequence[Cap]] = {}  # by model, measured when first loaded
         self._compilations = host.Compilations(spec)
         self._late = 0  # of those, what was told of
+        self._unsent = bytearray()
         self._most = LEAST_ROOM
         self._broken: dict[str, float] = {}  # models that did not load, and when
         self._open = False  # whether room was told
@@ -103,6 +105,7 @@ class Worker:
         while not self._stopping:
             self._obey_waiting()
             self._studio.tick()
+            self._send()
             if (late := self._compilations.late()) > self._late:
                 self._late = late
                 self._emit(Compiled(late))
@@ -121,7 +124,15 @@ class Worker:
             os._exit(0)  # nobody is left to paint for, not even if a forward is under way
 
     def _emit(self, event: AnyEvent) -> None:
-        self._connection.sendall(wire.frame(event))
+        """Tell the server; of a step at the end of the tick, for each message wakes it."""
+        self._unsent += wire.frame(event)
+        if not isinstance(event, Step):
+            self._send()
+
+    def _send(self) -> None:
+        if self._unsent:
+            self._connection.sendall(self._unsent)
+            self._unsent.clear()
 
     def _obey_waiting(self) -> None:
         """Take every command that is there; wait for one while there is nothing to paint."""

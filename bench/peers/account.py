@@ -13,7 +13,7 @@ def table(document: Document) -> str:
     rows: Sequence[Document] = document["contestants"]
     kinds: Sequence[Document] = document["mix"]["request"]
     told = ", ".join(f"{kind.get('weight', 1):g} × {kind['steps']} steps" for kind in kinds)
-    head = ["", "images/s", "limner ÷ it", "CPU s per image"]
+    head = ["", "images/s", "limner ÷ it", "CPU s per image", "failed"]
     head += [f"{kind['name']} {q} s" for kind in kinds for q in ("p50", "p95")]
     best = next((row["images_per_second"] for row in rows if row["name"] == OURS), None)
     lines = [head, ["---"] * len(head), *(_row(row, kinds, best) for row in rows)]
@@ -24,7 +24,7 @@ def table(document: Document) -> str:
 def _row(row: Document, kinds: Sequence[Document], ours: float | None) -> list[str]:
     rate = row["images_per_second"]
     cells = [row["name"], f"{rate:.2f}", f"{ours / rate:.2f}" if ours and rate else "–"]
-    cells.append(f"{row['cpu_seconds_per_image']:.3f}")
+    cells += [f"{row['cpu_seconds_per_image']:.3f}", str(row["errors"])]
     for kind in kinds:
         found = row["latency"][kind["name"]]
         cells += [f"{found[q]:.2f}" if found else "–" for q in ("p50", "p95")]

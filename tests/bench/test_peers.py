@@ -54,7 +54,8 @@ def document(*names: str) -> account.Document:
 def test_the_table_holds_everybody_against_limner(tmp_path: Path) -> None:
     text = account.table(document("limner", "another"))
     assert "8 clients; 3 × 4 steps, 1 × 40 steps" in text
-    assert "| limner | 1.00 | 1.00 |" in text
+    assert "| CPU s per image | failed |" in text
+    assert "| limner | 1.00 | 1.00 | 1.000 | 0 |" in text
     assert "| another | 0.67 | 1.50 |" in text
     account.chart(document("limner", "another"), path := tmp_path / "chart.png")
     assert path.read_bytes().startswith(b"\x89PNG")
