@@ -56,13 +56,15 @@ def test_a_server_is_ended_with_all_that_it_started() -> None:
 def test_a_script_that_is_ended_ends_its_servers() -> None:
     command = [sys.executable, "-c", "import time; time.sleep(60)"]
     left, before = list[psutil.Process](), signal.getsignal(signal.SIGTERM)
-    with (
-        pytest.raises(SystemExit, match="143"),
-        running(lambda port: command, lambda client: True) as server,
-    ):
-        left += server.family()
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(5)
+
+    def script() -> None:
+        with running(lambda port: command, lambda client: True) as server:
+            left.extend(server.family())
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+
+    with pytest.raises(SystemExit, match="143"):
+        script()
     assert left
     assert not any(each.is_running() for each in left)
     assert signal.getsignal(signal.SIGTERM) == before
