@@ -15,10 +15,11 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from server.edge import web
-from server.errors import BadRequest
+from server.errors import BadRequest, UnsupportedMedia
 
 FILES, FIELDS = 20, 100  # more than any dialect has
 KIND = "multipart/form-data"
+CHARSETS = (b"utf-8", b"utf8", b"us-ascii")  # Python has codecs that take for ever, or fail
 
 ShapeT = TypeVar("ShapeT", bound=BaseModel)
 
@@ -81,10 +82,12 @@ async def parse(headers: Headers, body: bytes | bytearray) -> Form:
     """The parts of a body.
 
     Raises:
-        BadRequest: it is no form, or has too many parts.
+        BadRequest: it is no form, or has too many parts. UnsupportedMedia: it is not UTF-8.
     """
 
     _, options = parse_options_header(headers.get("content-type", ""))
+    if options.get(b"charset", CHARSETS[0]).lower() not in CHARSETS:
+        raise UnsupportedMedia("Content-Type: the charset must be utf-8")
     boundary = options.get(b"boundary", b"")
     if not boundary or b"--" + boundary + b"--" not in body[-len(boundary) - 64 :]:
         raise BadRequest("the body is no multipart form: it has no boundary at its end")

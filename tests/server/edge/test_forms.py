@@ -10,7 +10,7 @@ from starlette.datastructures import Headers
 
 from server.edge import fields, forms
 from server.edge.forms import Form
-from server.errors import BadRequest
+from server.errors import BadRequest, UnsupportedMedia
 
 PNG = b"\x89PNG\r\n\x1a\n\x00\xff"
 
@@ -89,6 +89,27 @@ def test_a_form_without_a_boundary_is_refused() -> None:
     headers = Headers({"content-type": "multipart/form-data"})
     with pytest.raises(BadRequest, match="boundary"):
         asyncio.run(forms.parse(headers, b"--x--"))
+
+
+def in_charset(charset: str, body: bytes) -> Form:
+    headers = Headers({"content-type": f"multipart/form-data; boundary=b; charset={charset}"})
+    return asyncio.run(forms.parse(headers, body))
+
+
+TEXT = b'--b\r\nContent-Disposition: form-data; name="prompt"\r\n\r\n%s\r\n--b--\r\n'
+
+
+@pytest.mark.parametrize("charset", ["utf-8", "UTF-8", '"utf-8"', "utf8", "US-ASCII"])
+def test_a_form_may_say_that_it_is_what_it_must_be(charset: str) -> None:
+    assert in_charset(charset, TEXT % b"an owl").texts == {"prompt": ["an owl"]}
+
+
+@pytest.mark.parametrize(
+    "charset", ["punycode", "undefined", "unicode_escape", "utf-16", "latin-1", "none", '""']
+)
+def test_no_other_charset_is_decoded(charset: str) -> None:
+    with pytest.raises(UnsupportedMedia, match="charset must be utf-8"):
+        in_charset(charset, TEXT % b"an owl\\u12")
 
 
 def test_too_many_parts_are_refused() -> None:
