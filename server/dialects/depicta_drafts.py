@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias, cast
 import msgspec
 from starlette.requests import Request
 
-from server.dialects.depicta_shapes import COMBINED, Combine, Edit, Generate
+from server.dialects.depicta_shapes import COMBINED, Combine, Edit, Generate, Reference
 from server.edge import fields, forms, web
 from server.edge.front import Front
 from server.errors import BadRequest
@@ -72,9 +72,13 @@ class Asked:
         )
 
     def fingerprint(self) -> str:
-        """The same for the same request, and for no other."""
+        """The same for the same request, and for no other. Of what nobody knows the names count, for
+        they are warned of; the values do not act, and may nest deeper than can be written."""
         digest = hashlib.sha256(self.operation.encode())
-        known = self.shape.model_dump_json(exclude_none=True)
+        names = dict.fromkeys(type(self.shape).model_fields, True)
+        inside = {"reference_images": {"__all__": {*Reference.model_fields}}}
+        written = self.shape.model_dump_json(exclude_none=True, include=names | inside)
+        known = "\0".join((written, *_unknown(self.shape)))
         digest.update(hashlib.sha256(known.encode("utf-8", "surrogatepass")).digest())
         for file in self.files:
             digest.update(hashlib.sha256(file).digest())

@@ -105,6 +105,14 @@ def test_bodies_that_are_too_large_or_of_another_type(place: Exhibition):
     told(answer, 415, "unsupported_media_type")
 
 
+def test_what_nobody_knows_may_nest_as_deep_as_json_does(place: Exhibition):
+    deep = json.loads("[" * 400 + "]" * 400)
+    for more in ({"zz": deep}, {"reference_images": [HAT | {"zz": deep}]}):
+        answer = place.asked(EDIT, **more)
+        assert answer.status_code == 200, answer.text
+        assert "zz" in answer.headers["x-limner-warnings"]
+
+
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(max_size=20) | st.sampled_from([URL, "1:1", "1K", "liberal", "sketch"]),
