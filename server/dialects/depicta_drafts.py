@@ -100,7 +100,7 @@ async def read(request: Request, operation: Operation, wire: type[Generate], fro
     form = await forms.read(request, limit)
     files = _files(form, operation, front.limits.upload_bytes)
     texts = {name: value for name, value in form.texts.items() if name != "reference_images"}
-    shape = forms.Form(texts).shaped(Generate, **_references(form))
+    shape = forms.Form(texts).shaped(Generate, _references(form))
     return Asked(operation, shape, files)
 
 

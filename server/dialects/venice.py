@@ -57,8 +57,9 @@ async def read(request: Request, shape: type[ShapeT], limit: int, uploads: str) 
     form = await forms.read(request, limit)
     for name in form.files:
         if name in form.texts:
-            raise BadRequest(f"{name}: a text and a file cannot both be sent", param=name)
-    return form.shaped(shape, **_uploaded(form, uploads))
+            named = web.clipped(name, web.ECHO_CHARS)
+            raise BadRequest(f"{named}: a text and a file cannot both be sent", param=named)
+    return form.shaped(shape, _uploaded(form, uploads))
 
 
 def _uploaded(form: forms.Form, name: str) -> Document:

@@ -4,9 +4,9 @@ Knows no dialect. A file of a form never touches the disk.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 from python_multipart.multipart import parse_options_header
@@ -31,16 +31,18 @@ class Form:
     texts: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
     files: dict[str, list[bytes]] = field(default_factory=dict[str, list[bytes]])
 
-    def shaped(self, shape: type[ShapeT], **more: Any) -> ShapeT:
+    def shaped(self, shape: type[ShapeT], more: Mapping[str, object] | None = None) -> ShapeT:
         """The text fields as a shape, each read as what the shape has there; `more` are fields
-        that a form has no text for.
+        that a form has no text for, under whatever name.
 
         Raises:
             BadRequest: with the field at fault named and what is allowed there.
         """
-        said = {name: texts[0] if len(texts) == 1 else texts for name, texts in self.texts.items()}
+        said: dict[str, object] = {
+            name: texts[0] if len(texts) == 1 else texts for name, texts in self.texts.items()
+        }
         try:
-            return shape.model_validate(said | more, strict=False)
+            return shape.model_validate(said | dict(more or {}), strict=False)
         except ValidationError as error:
             raise web.bad_request(error.errors(include_url=False, include_input=False)) from None
 
@@ -52,7 +54,8 @@ class Form:
         """
         found = self.files.get(name, [])
         if len(found) > 1:
-            raise BadRequest(f"{name}: one file is expected, not {len(found)}", param=name)
+            named = web.clipped(name, web.ECHO_CHARS)
+            raise BadRequest(f"{named}: one file is expected, not {len(found)}", param=named)
         return found[0] if found else None
 
 

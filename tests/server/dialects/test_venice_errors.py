@@ -1,5 +1,6 @@
 """Refusals in Venice's shapes: every code, in the words and with the status of its operation."""
 
+import json
 import re
 from collections.abc import AsyncIterator
 from typing import Any
@@ -230,6 +231,22 @@ def test_wrong_forms(files: list[tuple[str, bytes]], texts: dict[str, str], name
     parts: list[Any] = [(name, ("a.png", data)) for name, data in files]
     parts += [(name, (None, text)) for name, text in data.items()]
     assert names in at_fault(told(send("/image/edit", files=parts)))
+
+
+@pytest.mark.parametrize(
+    "name", ["_errors", "a._errors.b", "9" * 3000, "a." * 1500, "\U0001f600" * 900]
+)
+def test_a_name_of_any_kind_is_refused_as_others_are(name: str):
+    twice, file, text = (name, ("a.png", PNG)), (name, ("b.png", PNG)), (name, (None, "x"))
+    for parts in ([twice, file], [file, text]):
+        body = told(send("/image/edit", files=[*parts, ("prompt", (None, "x"))]))
+        assert name[:1] in f"{at_fault(body)[0]}: {body['issues'][0]['message']}"
+
+
+@pytest.mark.parametrize("path", FORMS)
+@pytest.mark.parametrize("name", ["self", "shape", "more", "cls"])
+def test_a_file_may_be_called_anything(path: str, name: str):
+    told(send(path, data={"prompt": "x"}, files=[(name, ("a.png", PNG))]))
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
