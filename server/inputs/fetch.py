@@ -20,7 +20,7 @@ import httpcore2
 import httpx2
 
 from server.errors import Expired, FetchFailed, FetchOff, Overloaded, TooLarge
-from server.inputs.reach import Address, OutOfReach, Reach, port_of
+from server.inputs.reach import URL_CHARS, Address, OutOfReach, Reach, port_of
 
 log = logging.getLogger(__name__)
 
@@ -107,6 +107,8 @@ class Fetcher:
             TooLarge: it is larger than it may be.
             Overloaded: the others took too long.
         """
+        if len(url) > URL_CHARS:  # whoever splits it next may remember it: `urlsplit` does
+            raise FetchFailed(f"must be a URL of at most {URL_CHARS} characters", param=param)
         if (mine := await self._of_ours(url, param)) is not None:
             return mine
         if self._reach is None:

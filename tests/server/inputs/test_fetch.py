@@ -18,7 +18,7 @@ import trustme
 
 from server.errors import Expired, FetchFailed, FetchOff, Overloaded, Refusal, TooLarge
 from server.inputs.fetch import UNSAID, Fetcher, FetchLimits, resolve
-from server.inputs.reach import Reach
+from server.inputs.reach import URL_CHARS, Reach
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 40
 TRUSTLESS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # to read the system's takes a while
@@ -672,6 +672,27 @@ def test_our_own_links_are_not_fetched(connects):
             other = await attempt(fetcher, "http://127.0.0.1/")
             assert isinstance(other, FetchFailed if reach else FetchOff)
         assert connects == []
+
+    asyncio.run(story(None))
+    asyncio.run(story(Reach()))
+
+
+def test_what_is_too_long_is_taken_apart_by_nobody():
+    seen: list[str] = []
+
+    async def own(url: str) -> bytes | None:
+        seen.append(url)
+        return PNG
+
+    async def story(reach: Reach | None) -> None:
+        longest = "http://x/".ljust(URL_CHARS, "a")
+        async with Fetcher(reach, QUICK, own=own) as fetcher:
+            assert await attempt(fetcher, longest) == PNG
+            answer = await attempt(fetcher, longest + "a")
+        assert (type(answer), answer.param) == (FetchFailed, "image")
+        assert f"at most {URL_CHARS} characters" in answer.message
+        assert seen.pop() == longest
+        assert not seen
 
     asyncio.run(story(None))
     asyncio.run(story(Reach()))
