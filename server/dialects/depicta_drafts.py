@@ -121,6 +121,8 @@ def _files(form: forms.Form, operation: Operation, limit: int) -> tuple[bytes, .
 def _references(form: forms.Form) -> Mapping[str, object]:
     """The references of a form, which are JSON: a list, or objects one by one."""
     texts = form.texts.get("reference_images", [])
+    if web.crowded("\n".join(texts).encode()):
+        raise BadRequest("reference_images: too many values", param="reference_images")
     try:
         found: list[Any] = [msgspec.json.decode(text) for text in texts]
     except (msgspec.DecodeError, UnicodeError, RecursionError):

@@ -113,6 +113,14 @@ def test_what_nobody_knows_may_nest_as_deep_as_json_does(place: Exhibition):
         assert "zz" in answer.headers["x-limner-warnings"]
 
 
+def test_a_form_has_no_more_values_than_json(place: Exhibition):
+    crowd = json.dumps([[{}] * 30_000])
+    for texts in ([crowd], [json.dumps([{}] * 15_000)] * 2):
+        data = {"prompt": "x", "reference_images": texts}
+        details = told(place.send(EDIT, files={"image": PNG}, data=data), 422, "validation_error")
+        assert details == {"reference_images": "too many values"}
+
+
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(max_size=20) | st.sampled_from([URL, "1:1", "1K", "liberal", "sketch"]),
