@@ -111,9 +111,7 @@ def _files(form: forms.Form, operation: Operation, limit: int) -> tuple[bytes, .
     if not low <= len(found) <= high:
         wanted = "one file" if high == 1 else f"{low} to {high} files"
         raise BadRequest(f"{name}: {wanted} must be sent, not {len(found)}", param=name)
-    others = sorted(form.files.keys() - {name})
-    if others:
-        raise BadRequest(f"{others[0]:.50}: no file is expected here", param=f"{others[0]:.50}")
+    form.expect_files(name)
     checking = Uploads(limit)
     return tuple(checking.checked(file, name) for file in found)
 

@@ -128,6 +128,7 @@ class Dialect:
         self._expect(request, shape, masked="mask" in form.files)
         uploads = self._front.uploads
         images = _files(form, uploads, MAX_IMAGES)
+        form.expect_files("image[]", "mask")
         return await self._answer(request, shape, images, _mask(form, uploads))
 
     async def _edits_in_json(self, request: Request) -> Response:
@@ -147,7 +148,9 @@ class Dialect:
         form = await forms.read(request, self._front.limits.body_bytes)
         shape = _shaped(form, Variation)
         self._expect(request, shape)
-        return await self._answer(request, shape, _files(form, self._front.uploads, 1))
+        images = _files(form, self._front.uploads, 1)
+        form.expect_files("image")
+        return await self._answer(request, shape, images)
 
     def _expect(self, request: Request, shape: Options, *, masked: bool = False) -> None:
         """Refuse what will not be admitted, before images are got and opened for nothing."""

@@ -58,6 +58,17 @@ class Form:
             raise BadRequest(f"{named}: one file is expected, not {len(found)}", param=named)
         return found[0] if found else None
 
+    def expect_files(self, *names: str) -> None:
+        """Refuse files that nobody would look at; `image[]` is where there may be several.
+
+        Raises:
+            BadRequest: there is one of another name.
+        """
+        others = sorted(self.files.keys() - {name.removesuffix("[]") for name in names})
+        if others:
+            named, only = web.clipped(others[0], web.ECHO_CHARS), " and ".join(names)
+            raise BadRequest(f"{named}: no file is expected here, only {only}", param=named)
+
 
 class InMemory(MultiPartParser):
     """Keeps files of any size out of the disk: the body is limited as a whole."""

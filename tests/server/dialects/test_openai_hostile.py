@@ -156,6 +156,25 @@ def test_wrong_files_in_edits(files: Any, says: str):
     assert error["message"].startswith(says)
 
 
+@pytest.mark.parametrize(
+    ("to", "name", "expected"),
+    [
+        ("edits", "control_image", "image[] and mask"),
+        ("edits", "image[1]", "image[] and mask"),
+        ("edits", "mask[0]", "image[] and mask"),
+        ("edits", "prompt", "image[] and mask"),
+        ("variations", "mask", "image"),
+        ("variations", "x" * 500, "image"),
+    ],
+)
+def test_a_file_that_nobody_looks_at_is_refused_by_name(to: str, name: str, expected: str):
+    easel = Easel()
+    error = told(edit(ASK, easel, files=[*FILES, (name, PNG)], to=to))
+    assert error["message"] == f"{name[:50]}: no file is expected here, only {expected}"
+    assert error["param"] == name[:50]
+    assert not easel.drafts
+
+
 def test_a_variation_is_of_one_image():
     assert told(edit({}, files=FILES * 2, to="variations"))["message"].startswith(
         "image: at most 1"
