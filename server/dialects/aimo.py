@@ -173,14 +173,15 @@ def _raw(result: Result) -> Document:
         "seconds": {name: round(value, 4) for name, value in result.seconds.items()},
         "missed": [missed.index for missed in result.missed],
         "warnings": [
-            {"param": notice.param, "message": notice.message} for notice in _named(result.notices)
+            {"param": notice.param, "message": notice.message}
+            for notice in _named(result.notices, result.order.draft)
         ],
         "metadata": result.order.draft.metadata,
     }
 
 
-def _named(notices: tuple[Notice, ...]) -> list[Notice]:
-    return [Notice(OURS.get(notice.param, notice.param), notice.message) for notice in notices]
+def _named(notices: tuple[Notice, ...], draft: Draft) -> list[Notice]:
+    return web.named(notices, draft.ignored, lambda param: OURS.get(param, param))
 
 
 def _progress(progress: Progress, previews: dict[int, int]) -> Document:
@@ -204,7 +205,7 @@ def _finished(painted: Painted) -> Document:
 
 async def _plain(painter: Painter, draft: Draft, as_file: bool) -> Response:
     result = await outcome(painter, draft)
-    headers = web.warning_header(_named(result.notices)) | web.timing_header(result.seconds)
+    headers = web.warning_header(_named(result.notices, draft)) | web.timing_header(result.seconds)
     if not as_file:
         return JsonAnswer(render(result), headers=headers)
     first = result.painted[0]
@@ -221,7 +222,7 @@ def _streamed(painter: Painter, draft: Draft) -> Response:
                 match update:
                     case Admitted(name, created, notices):
                         same = {"id": name, "created": created, "status": "processing"}
-                        await stream.open(web.warning_header(_named(notices)))
+                        await stream.open(web.warning_header(_named(notices, draft)))
                     case Progress():
                         await stream.event(same | _progress(update, previews))
                     case Painted():

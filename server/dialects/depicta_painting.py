@@ -8,6 +8,7 @@ import asyncio
 from server.dialects.depicta_answers import Kept
 from server.dialects.depicta_drafts import Asked
 from server.dialects.depicta_replays import Once
+from server.edge import web
 from server.edge.front import Front
 from server.errors import InternalError
 from server.images.pictures import Picture
@@ -44,7 +45,9 @@ class Painting:
     async def _kept(self, result: Result) -> Kept:
         """Inside the painting's block: the job is over when its files are there."""
         pictures = await asyncio.gather(*map(self._files, result.painted))
-        warnings = [(self._asked.theirs(each.param), each.message) for each in result.notices]
+        own = result.order.draft.ignored
+        notices = web.named(result.notices, own, self._asked.theirs)
+        warnings = [(each.param, each.message) for each in notices]
         warnings += [("n", f"one is missing: {each.refusal.message}") for each in result.missed]
         kept = Kept(
             id=result.id,

@@ -71,9 +71,8 @@ def theirs(param: str) -> str:
 
 
 def named(notices: Iterable[Notice], draft: Draft) -> list[Notice]:
-    """Notices in OpenAI's words; what the dialect itself noticed has them."""
-    said = {*draft.ignored}
-    return [each if each in said else Notice(theirs(each.param), each.message) for each in notices]
+    """Notices in OpenAI's words."""
+    return web.named(notices, draft.ignored, theirs)
 
 
 # -- Plain answers --------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ Bodies → shapes, results → answers. Knows nothing of other dialects, nor of 
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeAlias, TypeVar
 
@@ -105,11 +104,8 @@ def _warned(result: Result, said: Said) -> dict[str, str]:
         Notice("n", f"image {each.index + 1} is missing: {each.refusal.message}")
         for each in result.missed
     ]
-    return _warnings((*result.notices, *missed), said)
-
-
-def _warnings(notices: tuple[Notice, ...], said: Said) -> dict[str, str]:
-    return web.warning_header(replace(each, param=said.name(each.param)) for each in notices)
+    own = result.order.draft.ignored
+    return web.warning_header(web.named((*result.notices, *missed), own, said.name))
 
 
 def seeds(shape: shapes.Generate, result: Result) -> list[int]:
@@ -225,7 +221,8 @@ class Routes:
         shape = await self._read(request, shapes.Upscale, "image")
         wish = await drafts.of_upscale(shape, self.front)
         larger = await unless_gone(self.front.painter.enlarge(wish), left(request.receive))
-        head = _warnings(larger.notices, ONE) | _always(larger.id, larger.seconds)
+        told = web.warning_header(web.named(larger.notices, wish.ignored, ONE.name))
+        head = told | _always(larger.id, larger.seconds)
         return Response(larger.picture.data, headers=head, media_type=larger.picture.mime)
 
     async def background_remove(self, request: Request) -> Response:

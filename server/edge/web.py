@@ -352,6 +352,15 @@ class Edge:
 # -- Warning --------------------------------------------------------------------------------------
 
 
+def named(
+    notices: Iterable[Notice], own: Iterable[Notice], name: Callable[[str], str]
+) -> list[Notice]:
+    """Notices with a dialect's names of their fields; its own, as those of unknown keys, have them
+    already."""
+    said = {*own}
+    return [each if each in said else Notice(name(each.param), each.message) for each in notices]
+
+
 def warning_header(notices: Iterable[Notice]) -> dict[str, str]:
     """The header that names what was asked and did not act: ASCII JSON of at most 2 KB, whole
     entries only, the last one saying how many more there are. No notices, no header."""

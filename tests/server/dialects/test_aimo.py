@@ -132,6 +132,14 @@ def test_the_house_has_other_words_but_the_client_does_not_hear_them():
     assert aimo.error_document(refusal)["error"]["message"] == "guide_scale: too much"
 
 
+def test_what_is_unknown_is_named_as_it_was_sent():
+    for more in ({}, {"stream": True}, {"output_type": "file"}):
+        answer = generate(ASK | {"guidance": 7, "embed_metadata": True} | more)
+        warnings = json.loads(answer.headers["x-limner-warnings"])
+        named = [each["param"] for each in warnings]
+        assert named == ["guidance", "embed_metadata", "guide_scale"]
+
+
 # -- Answers --------------------------------------------------------------------------------------
 
 

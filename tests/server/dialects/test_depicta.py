@@ -197,6 +197,12 @@ def test_what_does_not_act_is_named(place: Exhibition):
     assert len(place.gallery.drafts[-1].ignored) == 21
 
 
+def test_what_is_unknown_is_named_as_it_was_sent(place: Exhibition):
+    answer = place.asked(EDIT, width=512, resolution="2K", images=[URL])
+    warnings = json.loads(answer.headers["x-limner-warnings"])
+    assert [each["param"] for each in warnings] == ["width", "resolution", "images", "guidance"]
+
+
 # -- Answers --------------------------------------------------------------------------------------
 
 

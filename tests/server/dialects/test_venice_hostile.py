@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 from tests.server.dialects.easel import B64, PNG, URL
 from tests.server.dialects.test_aimo_hostile import WRONG_BODIES
 from tests.server.dialects.test_venice import SHAPES
-from tests.server.dialects.venice_stand import BODIES, FORMS, Easel, ask, at_fault, send, told
+from tests.server.dialects.venice_stand import (
+    BODIES,
+    FORMS,
+    Easel,
+    ask,
+    at_fault,
+    send,
+    told,
+    warned,
+)
 
 NOT_FLAGS: list[Any] = ["true", 1, 0, "", [], {}]
 NO_PROMPTS: list[Any] = [1, False, [], {}, "", "  \n", "a\0b", None]
@@ -206,3 +215,8 @@ def _expect_decent(answer: Any, path: str) -> None:
 def test_any_bytes_are_refused(body: bytes):
     for kind in ("application/json", "multipart/form-data; boundary=x"):
         told(send("/image/edit", content=body, headers={"Content-Type": kind}))
+
+
+def test_what_is_unknown_is_named_as_it_was_sent():
+    answer = ask("/image/upscale", **{"images": 1, "images[0]": 2})
+    assert warned(answer).keys() == {"images", "images[0]", "scale"}
