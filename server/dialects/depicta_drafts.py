@@ -72,8 +72,8 @@ class Asked:
         )
 
     def fingerprint(self) -> str:
-        """The same for the same request, and for no other. Of what nobody knows the names count, for
-        they are warned of; the values do not act, and may nest deeper than can be written."""
+        """The same for the same request, and for no other. Of unknown keys the names count, which
+        are warned of, and not the values, which do not act and may nest too deep to be written."""
         digest = hashlib.sha256(self.operation.encode())
         names = dict.fromkeys(type(self.shape).model_fields, True)
         inside = {"reference_images": {"__all__": {*Reference.model_fields}}}

@@ -71,8 +71,8 @@ def theirs(param: str) -> str:
 
 
 def named(notices: Iterable[Notice], draft: Draft) -> list[Notice]:
-    """Notices in OpenAI's words."""
-    return web.named(notices, draft.ignored, theirs)
+    """Notices in OpenAI's words, or in the synonyms that were sent."""
+    return web.named(notices, draft.ignored, lambda param: draft.called.get(param) or theirs(param))
 
 
 # -- Plain answers --------------------------------------------------------------------------------

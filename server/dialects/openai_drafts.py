@@ -71,6 +71,7 @@ def to_draft(
         preview=bool(prompted and prompted.stream and prompted.partial_images),
         strict=bool(shape.strict),
         user=shape.safety_identifier or shape.user,
+        called=_synonyms(shape),
         ignored=tuple(_ignored(shape, catalog)),
     )
 
@@ -96,7 +97,17 @@ def _called(shape: Options, start: str) -> bool:
 
 
 def _first(shape: Options, names: tuple[str, ...]) -> int | None:
-    return next((getattr(shape, each) for each in names if getattr(shape, each) is not None), None)
+    return next((getattr(shape, each) for each in _there(shape, names)), None)
+
+
+def _synonyms(shape: Options) -> dict[str, str]:
+    """By which of its names a field was sent, where that is not the name in `Draft`."""
+    sent = {names[0]: _there(shape, names) for names in (STEPS, GUIDANCE)}
+    return {name: there[0] for name, there in sent.items() if there and there[0] != name}
+
+
+def _there(shape: Options, names: tuple[str, ...]) -> list[str]:
+    return [each for each in names if getattr(shape, each) is not None]
 
 
 def _compression(shape: Options) -> int | None:
@@ -138,7 +149,7 @@ def _ignored(shape: Options, catalog: Catalog) -> Iterator[Notice]:
 
 
 def _surplus(shape: Options, names: tuple[str, ...]) -> Iterator[Notice]:
-    used, *others = [each for each in names if getattr(shape, each) is not None] or [""]
+    used, *others = _there(shape, names) or [""]
     yield from (Notice(other, f"not used: {used} was given") for other in others)
 
 

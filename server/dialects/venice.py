@@ -5,6 +5,7 @@ Bodies → shapes, results → answers. Knows nothing of other dialects, nor of 
 """
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeAlias, TypeVar
 
@@ -38,6 +39,7 @@ Answer: TypeAlias = Callable[[Request], Awaitable[Response]]
 ShapeT = TypeVar("ShapeT", bound=BaseModel)
 
 ONE = Said({"images[0]": "image", "images": "image"}, unknown_model=400, forms=True)
+OLDER = replace(ONE, names={**ONE.names, "model": "modelId"})
 SEVERAL = Said({"model": "modelId"}, unknown_model=400, forms=True)
 WORDED = Said({"width": "size", "height": "size"})  # in OpenAI's words
 NATIVE = Said({"guidance": "cfg_scale", "n": "variants", "output_format": "format"})
@@ -181,10 +183,15 @@ class Routes:
         """Repaint an image as the prompt says; the answer is the picture."""
         shape = await self._read(request, shapes.Edit, "image")
         named = shape.modelId if shape.model is None else shape.model
-        model = drafts.chosen(self.front.catalog, named, drafts.EDITOR, "edit")
-        self.front.painter.expect(model, 1)  # before images are decoded for nothing
-        result = await self._painted(request, await drafts.of_edit(shape, self.front, model))
-        return raw(result, ONE, _painter(result))
+        said = ONE if named == shape.model else OLDER
+
+        async def edited(request: Request) -> Response:
+            model = drafts.chosen(self.front.catalog, named, drafts.EDITOR, "edit")
+            self.front.painter.expect(model, 1)  # before images are decoded for nothing
+            result = await self._painted(request, await drafts.of_edit(shape, self.front, model))
+            return raw(result, said, _painter(result))
+
+        return await self.saying(said, edited)(request)
 
     async def multi_edit(self, request: Request) -> Response:
         """Repaint the first of several images; the answer is the picture."""

@@ -65,6 +65,7 @@ class Draft:
     strict: bool = False
     user: str | None = None  # for the audit line only
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])  # stored and echoed
+    called: Mapping[str, str] = field(default_factory=dict[str, str])  # fields sent by a synonym
     ignored: tuple[Notice, ...] = ()
 
 

@@ -23,6 +23,7 @@ from tests.server.dialects.openai_easel import (
 
 SPOKEN = {**ASK, "model": "sketch"}
 JPEG = {"output_format": "jpeg"}
+SCALE = {"guidance": "guidance_scale"}
 
 # -- Fields in ------------------------------------------------------------------------------------
 
@@ -72,12 +73,13 @@ ACTS: list[tuple[dict[str, Any], dict[str, Any], list[str]]] = [
     ({"seed": 2**31 - 1}, {"seed": 2**31 - 1}, []),
     ({"seed": -1}, {}, []),
     ({"steps": 7}, {"steps": 7}, []),
-    ({"num_inference_steps": 8}, {"steps": 8}, []),
+    ({"num_inference_steps": 8}, {"steps": 8, "called": {"steps": "num_inference_steps"}}, []),
     ({"num_inference_steps": 8, "steps": 7}, {"steps": 7}, ["num_inference_steps"]),
     ({"guidance": 0}, {"guidance": 0.0}, []),
-    ({"guidance_scale": 7.5}, {"guidance": 7.5}, []),
-    ({"true_cfg_scale": 2.5}, {"guidance": 2.5}, []),
-    ({"true_cfg_scale": 2.5, "guidance_scale": 3}, {"guidance": 3.0}, ["true_cfg_scale"]),
+    ({"guidance_scale": 7.5}, {"guidance": 7.5, "called": SCALE}, []),
+    ({"true_cfg_scale": 2.5}, {"guidance": 2.5, "called": {"guidance": "true_cfg_scale"}}, []),
+    ({"true_cfg_scale": 2, "guidance_scale": 3}, {"guidance": 3, "called": SCALE},
+     ["true_cfg_scale"]),
     ({"true_cfg_scale": 2, "guidance": 4}, {"guidance": 4.0}, ["true_cfg_scale"]),
     ({"guidance_scale": 3, "guidance": 4}, {"guidance": 4.0}, ["guidance_scale"]),
     ({"style_preset": "anime"}, {"style_preset": "anime"}, []),

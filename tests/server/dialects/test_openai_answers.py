@@ -163,6 +163,14 @@ def test_a_stream():
     assert about == generate({**asked, "stream": False}).json()["limner"] | {"warnings": WARNED}
 
 
+@pytest.mark.parametrize("name", ["guidance", "guidance_scale", "true_cfg_scale"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_synonym_is_named_as_it_was_sent(name: str, stream: bool):
+    answer = generate({**SPOKEN, name: 50, "stream": stream})
+    named = [each["param"] for each in json.loads(answer.headers["x-limner-warnings"])]
+    assert named == [name]
+
+
 def test_a_stream_names_its_warnings_at_once():
     answer = generate({**SPOKEN, "stream": True, "bogus": 1})
     named = [each["param"] for each in json.loads(answer.headers["x-limner-warnings"])]

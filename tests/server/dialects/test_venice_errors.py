@@ -1,6 +1,5 @@
 """Refusals in Venice's shapes: every code, in the words and with the status of its operation."""
 
-import json
 import re
 from collections.abc import AsyncIterator
 from typing import Any
@@ -83,7 +82,14 @@ def test_unknown_models(path: str, said: dict[str, Any], status: int, text: str)
     body = told(ask(path, **said), status)
     assert body["error"] == text or body["error"].startswith(text + " ")
     if status == 400:
-        assert at_fault(body) == ["modelId" if "multi" in path else "model"]
+        assert at_fault(body) == [*said]
+
+
+@pytest.mark.parametrize("said", [{"modelId": "sketch"}, {"model": "sketch"}, {}])
+def test_a_model_is_named_as_it_was_sent(said: dict[str, Any]):
+    broken = errors.Unprocessable("sketch does not edit", param="model")
+    body = told(ask("/image/edit", Easel(breaks=broken), **said))
+    assert at_fault(body) == ([*said] or ["model"])
 
 
 def test_a_missing_field_is_required_by_name():
