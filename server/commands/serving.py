@@ -77,6 +77,7 @@ class Serving:
         config = uvicorn.Config(
             build(parts, self._announce, self._fail),
             lifespan="on",
+            ws="none",  # nothing here speaks it; a handshake is a request like any other
             log_config=None,
             access_log=False,
             server_header=False,

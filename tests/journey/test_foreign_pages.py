@@ -51,3 +51,18 @@ def test_an_allowed_page_makes_no_other_welcome(befriended) -> None:
     with befriended.client() as client:
         answer = client.post(PATHS[0], json=ASK, headers={"Origin": "http://friend.example:3001"})
     assert answer.status_code == 403
+
+
+def test_a_handshake_for_a_websocket_is_answered_as_any_request(toy) -> None:
+    asks = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    }
+    with toy.client() as client:
+        statuses = [client.get(path, headers=asks).status_code for path in ("/v1/x", PATHS[0])]
+        assert statuses == [404, 405]
+        assert client.get("/healthz", headers=asks).status_code == 200
+    assert "ERROR" not in toy.log
+    assert "Traceback" not in toy.log
