@@ -301,9 +301,18 @@ def _clamped(
     return used
 
 
+def check_count(n: int, limits: LimitsTable) -> None:
+    """Refuse more images than can ever wait.
+
+    Raises:
+        BadRequest: with `n` named.
+    """
+    if not 1 <= n <= limits.waiting:
+        raise BadRequest(f"n must be from 1 to {limits.waiting}, not {shown(n)}", param="n")
+
+
 def _seeds(draft: Draft, limits: LimitsTable, draw_seed: Callable[[], int]) -> tuple[int, ...]:
-    if not 1 <= draft.n <= limits.waiting:
-        raise BadRequest(f"n must be from 1 to {limits.waiting}, not {shown(draft.n)}", param="n")
+    check_count(draft.n, limits)
     if draft.seed is not None and not -1 <= draft.seed < SEEDS:
         raise BadRequest(
             f"seed must be from 0 to {SEEDS - 1}, or -1 for a random one", param="seed"

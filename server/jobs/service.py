@@ -31,7 +31,7 @@ from server.jobs.catalog import Catalog, Size
 from server.jobs.dispatch import Dispatch, Ticket
 from server.jobs.enlargement import Cutting, Darkroom, Enlarged, Wish
 from server.jobs.finishing import finished, glimpse
-from server.jobs.intake import Draft, Notice, Order, resolve
+from server.jobs.intake import Draft, Notice, Order, check_count, resolve
 from server.jobs.preparation import Inputs, Prepared, prepare
 from server.jobs.recorder import Entry, Recorder, Telling
 from server.settings.tables import LimitsTable
@@ -167,9 +167,12 @@ class Service:
         """Refuse what could not be admitted now, before any work is done for it.
 
         Raises:
-            Refusal: there is no such model, it cannot be served, or too much is waiting.
+            Refusal: there is no such model, it cannot be served, or too much is waiting; BadRequest
+                if so much can never wait.
         """
-        self._dispatch.expect(self.catalog.find(model).id, canvases)
+        name = self.catalog.find(model).id
+        check_count(canvases, self.limits)
+        self._dispatch.expect(name, canvases)
 
     @asynccontextmanager
     async def paint(self, draft: Draft) -> AsyncGenerator[AsyncIterator[Update]]:
