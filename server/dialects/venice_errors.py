@@ -31,7 +31,7 @@ Document: TypeAlias = dict[str, Any]
 
 INVALID = "Invalid request parameters"
 TOO_LARGE = "Image dimensions exceed the maximum allowed."
-ERRORS = "_errors"  # of `details` and of each field in it
+MESSAGES = "_errors"  # the list of them, of `details` and of each field in it
 MOST = 4  # mistakes that are named one by one, so that a body stays under 2 KB
 NAMED_BYTES = 150  # of the message of each
 # Pydantic's kinds of mistakes, as the library that Venice validates with calls them.
@@ -175,22 +175,22 @@ def _unknown(keys: Sequence[str]) -> str:
 def _path(param: str) -> tuple[str | int, ...]:
     """Where a field is; nowhere, if a client has called one as the document calls its lists."""
     parts = re.findall(r"[^.\[\]]+", param)
-    if ERRORS in parts:
+    if MESSAGES in parts:
         return ()
     return tuple(int(part) if part.isdecimal() else part for part in parts)
 
 
 def _detailed(headline: str, mistakes: Sequence[Mistake]) -> Document:
     limit = web.MESSAGE_BYTES if len(mistakes) == 1 else NAMED_BYTES
-    details: Document = {ERRORS: []}
+    details: Document = {MESSAGES: []}
     issues: list[Document] = []
     for mistake in mistakes:
         path = [part if isinstance(part, int) else web.clipped(part, 50) for part in mistake.path]
         message = web.clipped(mistake.message, limit)
         at = details
         for part in path:
-            at = cast(Document, at.setdefault(str(part), {ERRORS: []}))
-        at[ERRORS].append(message)
+            at = cast(Document, at.setdefault(str(part), {MESSAGES: []}))
+        at[MESSAGES].append(message)
         issues.append({"code": _code(mistake.kind), "path": path, "message": message})
     return {"error": headline, "details": details, "issues": issues}
 
