@@ -8,7 +8,7 @@ import torch
 from torch.nn.attention import SDPBackend
 
 from models import attention, tuning
-from models.attention import CUDNN_FIRST, HOPPER, off, order_for
+from models.attention import CUDNN_FIRST, HOPPER, TRIED, Trial, off, order_for
 from models.checkpoint import Checkpoint
 from models.contract import ModelSpec, Tuning
 from models.merge import Forward, plainly
@@ -74,10 +74,39 @@ def test_cudnn_goes_first_where_it_is_fast_and_right(
     order_for.cache_clear()
 
 
-def test_a_kernel_is_compared_with_plain_arithmetic() -> None:
-    shape = (1, 2, 64, 32)
-    assert 0 < off(SDPBackend.FLASH_ATTENTION, shape, CPU) < attention.TOLERANCE
-    assert off(SDPBackend.CUDNN_ATTENTION, shape, CPU) == float("inf")  # there is none on a CPU
+@pytest.mark.parametrize("error", [0.5, float("nan"), float("inf")])
+@pytest.mark.parametrize("bad", TRIED)
+def test_one_wrong_trial_is_enough(
+    monkeypatch: pytest.MonkeyPatch, bad: Trial, error: float
+) -> None:
+    order_for.cache_clear()
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: HOPPER)
+    monkeypatch.setattr(attention, "off", lambda _, trial, __: error if trial == bad else 0.008)
+    assert order_for(GPU) is None
+    order_for.cache_clear()
+
+
+@pytest.mark.parametrize("trial", TRIED)
+def test_kernels_are_compared_with_plain_arithmetic(trial: Trial) -> None:
+    trial = trial._replace(heads=2)  # on a CPU each takes its time
+    flash = (SDPBackend.FLASH_ATTENTION,)
+    assert 0 < off(flash, trial, CPU) < attention.TOLERANCE
+    assert off(CUDNN_FIRST, trial, CPU) < attention.TOLERANCE  # by the next that there is
+    assert off(CUDNN_FIRST[:1], trial, CPU) == float("inf")  # it is not on a CPU
+
+
+def test_a_mask_hides_some_keys_of_a_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    masked = next(trial for trial in TRIED if trial.masked)
+    seen: list[torch.Tensor] = []
+    plain = attention.scaled_dot_product_attention
+    monkeypatch.setattr(
+        attention,
+        "scaled_dot_product_attention",
+        lambda *given: seen.append(given[3]) or plain(*given),
+    )
+    off(CUDNN_FIRST, masked, CPU)
+    assert {part.dtype for part in seen} == {torch.bool}
+    assert [[each.sum().item() for each in part] for part in seen] == [[333, 303]] * 2
 
 
 def test_forwards_see_the_order_and_nothing_after_them_does(
