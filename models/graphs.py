@@ -5,6 +5,7 @@ the same kernels on the same numbers. Knows nothing of what a module computes.
 """
 
 import logging
+import weakref
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
@@ -113,29 +114,38 @@ class Graphs:
 
 
 def recorder() -> Record:
-    """Records with torch; all recordings of one recorder share their memory."""
-    pool = torch.cuda.graph_pool_handle()
+    """Records with torch; recordings of one recorder share their memory while any is alive."""
+    alive: weakref.WeakSet[torch.cuda.CUDAGraph] = weakref.WeakSet()
+    pool: Any = None
 
     def record(run: Callable[[], Any]) -> tuple[Any, Replay]:
+        nonlocal pool
         here = torch.cuda.current_stream()
         try:
-            return recorded(run)
+            rehearse(run)
+            if not alive:  # a pool ends with the last graph in it, and may not be used again
+                pool = torch.cuda.graph_pool_handle()
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, pool=pool):
+                output = run()
+            alive.add(graph)
+            return output, graph.replay
         finally:  # a recording that failed does not find its way back by itself
             torch.cuda.set_stream(here)
 
-    def recorded(run: Callable[[], Any]) -> tuple[Any, Replay]:
-        aside = torch.cuda.Stream()
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):  # libraries set themselves up in the first runs
+    return record
+
+
+def rehearse(run: Callable[[], Any]) -> None:
+    """Run it aside, as it will be recorded: libraries set themselves up in the first runs."""
+    aside = torch.cuda.Stream()
+    aside.wait_stream(torch.cuda.current_stream())
+    try:
+        with torch.cuda.stream(aside):
             for _ in range(2):
                 run()
+    finally:  # what it leaves behind may be used at once
         torch.cuda.current_stream().wait_stream(aside)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=pool):
-            output = run()
-        return output, graph.replay
-
-    return record
 
 
 def rows_of(forward: Forward) -> int | None:

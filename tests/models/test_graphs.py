@@ -4,7 +4,9 @@ CUDA graphs need a GPU; here a recording is a function that is called again, on 
 All that is ours, and not CUDA's, is the same.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -216,3 +218,71 @@ def test_the_least_recently_used_recordings_go() -> None:
     assert recorder.recorded == MOST + 1
     graphs(shape(2))  # met before, and let go
     assert recorder.recorded == MOST + 2
+
+
+class Cuda:
+    """What a recorder asks of torch.cuda."""
+
+    def __init__(self) -> None:
+        self.used: list[int] = []  # pools, in the order of the recordings
+        self.break_off: Exception | None = None
+        self._pools = 0
+
+    def graph_pool_handle(self) -> int:
+        self._pools += 1
+        return self._pools
+
+    @contextmanager
+    def graph(self, graph: Any, pool: int) -> Iterator[None]:
+        self.used.append(pool)
+        if self.break_off:
+            raise self.break_off
+        yield
+
+    @contextmanager
+    def stream(self, stream: Any) -> Iterator[None]:
+        yield
+
+    def current_stream(self) -> Any:
+        return SimpleNamespace(wait_stream=lambda other: None)
+
+    Stream = current_stream
+
+    def set_stream(self, stream: Any) -> None:
+        """There is but one."""
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> Cuda:
+    cuda = Cuda()
+    for name in ("graph_pool_handle", "graph", "stream", "current_stream", "Stream", "set_stream"):
+        monkeypatch.setattr(torch.cuda, name, getattr(cuda, name))
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    return cuda
+
+
+class Graph:
+    """One that can be weakly referred to, as torch's can."""
+
+    def replay(self) -> None:
+        """Nothing is looked at."""
+
+
+def test_recordings_share_a_pool_only_while_one_of_them_is_alive(cuda: Cuda) -> None:
+    graphs = Graphs(plainly)
+    for rows in (1, 2, 4):
+        met(graphs, forward(rows))
+    graphs._kept.popitem()
+    met(graphs, forward(4))
+    graphs._kept.clear()
+    met(graphs, forward(1))
+    assert cuda.used == [1, 1, 1, 1, 2]
+
+
+def test_a_pool_is_not_used_again_after_a_shortage_in_its_first_recording(cuda: Cuda) -> None:
+    graphs = Graphs(plainly)
+    cuda.break_off = torch.OutOfMemoryError("no room")
+    met(graphs, forward(1))
+    cuda.break_off = None
+    met(graphs, forward(1))
+    assert cuda.used == [1, 2]
