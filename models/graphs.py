@@ -4,10 +4,12 @@ Small networks leave a GPU waiting for the next kernel to be launched; a replay 
 the same kernels on the same numbers. Knows nothing of what a module computes.
 """
 
+import contextlib
 import logging
+import warnings
 import weakref
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -137,15 +139,34 @@ def recorder() -> Record:
 
 
 def rehearse(run: Callable[[], Any]) -> None:
-    """Run it aside, as it will be recorded: libraries set themselves up in the first runs."""
+    """Run it aside, as it will be recorded: libraries set themselves up in the first run.
+
+    Raises:
+        RuntimeError: it waits for the device, and cannot be recorded.
+    """
     aside = torch.cuda.Stream()
     aside.wait_stream(torch.cuda.current_stream())
     try:
         with torch.cuda.stream(aside):
-            for _ in range(2):
+            run()
+            with no_waiting():
                 run()
     finally:  # what it leaves behind may be used at once
         torch.cuda.current_stream().wait_stream(aside)
+
+
+@contextlib.contextmanager
+def no_waiting() -> Iterator[None]:
+    """Meanwhile what waits for the device fails. In a recording it would too, but one that breaks
+    off leaves torch's allocator beyond repair."""
+    before = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch says that it does not notice every way to wait
+        try:
+            torch.cuda.set_sync_debug_mode("error")
+            yield
+        finally:
+            torch.cuda.set_sync_debug_mode(before)
 
 
 def rows_of(forward: Forward) -> int | None:

@@ -4,6 +4,7 @@ CUDA graphs need a GPU; here a recording is a function that is called again, on 
 All that is ours, and not CUDA's, is the same.
 """
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -226,6 +227,7 @@ class Cuda:
     def __init__(self) -> None:
         self.used: list[int] = []  # pools, in the order of the recordings
         self.break_off: Exception | None = None
+        self.waits: int | str = 0  # what comes of a forward that waits for the device
         self._pools = 0
 
     def graph_pool_handle(self) -> int:
@@ -251,11 +253,21 @@ class Cuda:
     def set_stream(self, stream: Any) -> None:
         """There is but one."""
 
+    def get_sync_debug_mode(self) -> int | str:
+        return self.waits
+
+    def set_sync_debug_mode(self, mode: int | str) -> None:
+        warnings.warn("a prototype, which does not notice all", stacklevel=2)
+        self.waits = mode
+
 
 @pytest.fixture
 def cuda(monkeypatch: pytest.MonkeyPatch) -> Cuda:
     cuda = Cuda()
-    for name in ("graph_pool_handle", "graph", "stream", "current_stream", "Stream", "set_stream"):
+    for name in (
+        *("graph_pool_handle", "graph", "stream", "current_stream", "Stream", "set_stream"),
+        *("get_sync_debug_mode", "set_sync_debug_mode"),
+    ):
         monkeypatch.setattr(torch.cuda, name, getattr(cuda, name))
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
     return cuda
@@ -286,3 +298,32 @@ def test_a_pool_is_not_used_again_after_a_shortage_in_its_first_recording(cuda: 
     cuda.break_off = None
     met(graphs, forward(1))
     assert cuda.used == [1, 2]
+
+
+def test_a_forward_that_waits_for_the_device_is_refused_before_it_is_recorded(
+    cuda: Cuda, caplog: pytest.LogCaptureFixture
+) -> None:
+    def way(forward: Forward) -> Any:
+        if cuda.waits == "error":
+            raise RuntimeError("called a synchronizing CUDA operation")
+        return plainly(forward)
+
+    graphs = Graphs(way)
+    for _ in range(2):
+        same(met(graphs, forward(2)), plainly(forward(2)))
+    assert "synchronizing" in caplog.text
+    assert not cuda.used
+    assert cuda.waits == 0
+
+
+def test_waiting_is_forbidden_in_no_recording_and_not_for_good(cuda: Cuda) -> None:
+    seen: list[int | str] = []
+
+    def way(forward: Forward) -> Any:
+        seen.append(cuda.waits)
+        return plainly(forward)
+
+    cuda.waits = 1
+    met(Graphs(way), forward(2))
+    assert seen == [1, 1, "error", 1]  # plainly, to set up, rehearsed, recorded
+    assert cuda.waits == 1
