@@ -49,7 +49,7 @@ class Sitting:
     faults: list[str] = field(default_factory=list)
     stamps: list[float] = field(default_factory=list)  # when a tick brought a step to its end
     steps: int = 0  # of all canvases
-    ticks: int = 0
+    ticks: int = 0  # but for those that only waited for a picture to arrive from the device
     cancelled: int = 0
     seconds: float = 0.0  # from the first canvas to the last one's pixels
     ended: float = 0.0
@@ -63,8 +63,7 @@ class Sitting:
     def tick(self) -> None:
         """One call, or several in one."""
         before = self.steps
-        self.studio.tick()
-        self.ticks += 1
+        self.ticks += self.studio.tick() != "arrival"
         if self.settled:
             self.model.settle()
             if self.steps > before:

@@ -86,17 +86,20 @@ class Studio:
         for job, index in list(self._canvases):
             self.cancel(job, index)
 
-    def tick(self) -> None:
-        """Run the most urgent group of calls and resume its canvases.
+    def tick(self) -> str:
+        """Run the most urgent group of calls and resume its canvases; the calls' kind, empty if
+        there were none.
 
         Raises:
             DeviceLost: the process is of no further use.
         """
         group = self._choose()
-        if not group:
-            return
+        call = group[0].waiting if group else None
+        if call is None:
+            return ""
         self._ticks += 1
         self._advance(group)
+        return call.kind
 
     def _choose(self) -> list[Canvas]:
         """The group whose most urgent canvas is the most urgent of all, cut to its cap."""

@@ -15,6 +15,7 @@ from bench.architectures import ARCHITECTURES, SMALL_SIDE, built, outlined
 from bench.subject import Subject
 from models import merge
 from models.merge import Forward, plainly
+from models.pixels import Arrival
 from models.shell import denoiser_name
 
 Run = Callable[..., dict[str, Any]]
@@ -86,6 +87,18 @@ def test_calls_that_are_not_shared_fail_the_gate(
     stages.curve(subject, SMALL_SIDE)
     (gate,) = [gate for gate in subject.gates if not gate["ok"]]
     assert "ticks beyond those alone" in gate["what"]
+
+
+def test_pictures_that_are_long_on_their_way_cost_no_calls(
+    subject: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As they are on a GPU: each canvas waits for its own."""
+    waited: list[Any] = []
+    monkeypatch.setattr(Arrival, "ready", lambda arrival: False)
+    monkeypatch.setattr(Arrival, "wait", lambda arrival: waited.append(arrival))
+    stages.curve(subject, SMALL_SIDE)
+    assert waited
+    assert all(gate["ok"] for gate in subject.gates)
 
 
 def test_a_picture_that_is_not_finite_fails_the_stage(subject: Subject) -> None:
