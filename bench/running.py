@@ -20,10 +20,14 @@ import httpx2
 import psutil
 
 ROOT = Path(__file__).parents[1]
-PATIENCE = 600.0  # seconds in which a server is to get ready
+PATIENCE = 600.0  # seconds in which a server is to get ready, and then to answer
 LAST_WORDS = 2000  # characters of what a server said that are shown when it failed
 
 Ready: TypeAlias = Callable[[httpx2.Client], bool]
+
+
+class NotReady(Exception):
+    """A server did not get ready; the text says which, and its last words."""
 
 
 @dataclass(slots=True)
@@ -83,6 +87,7 @@ def running(
     *,
     environment: Mapping[str, str] | None = None,
     cores: Sequence[int] = (),
+    patience: float = PATIENCE,
 ) -> Iterator[Server]:
     """A server that is ready; it, and what it started, are ended afterwards.
 
@@ -90,9 +95,10 @@ def running(
         command: what starts it, for a port.
         ready: asked again and again until it is true; errors of the connection are as good as no.
         cores: the only ones that it may use; all of them if none are named.
+        patience: seconds.
 
     Raises:
-        SystemExit: it did not get ready.
+        NotReady: it was not in time.
     """
     began, port = time.perf_counter(), free_port()
     with terminable(), tempfile.TemporaryDirectory(prefix="limner-bench-") as folder:
@@ -105,9 +111,9 @@ def running(
         if cores:
             psutil.Process(process.pid).cpu_affinity(list(cores))
         url = f"http://127.0.0.1:{port}"
-        with httpx2.Client(base_url=url, timeout=PATIENCE, trust_env=False) as client:
+        with httpx2.Client(base_url=url, timeout=patience, trust_env=False) as client:
             try:
-                _wait(process, client, ready, said)
+                _wait(process, client, ready, said, began + patience)
                 yield Server(process, url, client, time.perf_counter() - began)
             finally:
                 _end(process)
@@ -125,10 +131,13 @@ def terminable() -> Iterator[None]:
 
 
 def _wait(
-    process: subprocess.Popen[bytes], client: httpx2.Client, ready: Ready, said: Path
+    process: subprocess.Popen[bytes],
+    client: httpx2.Client,
+    ready: Ready,
+    said: Path,
+    deadline: float,
 ) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while process.poll() is None and time.monotonic() < deadline:
+    while process.poll() is None and time.perf_counter() < deadline:
         try:
             if ready(client):
                 return
@@ -136,7 +145,7 @@ def _wait(
             pass
         time.sleep(0.05)
     words = said.read_text(encoding="utf-8", errors="replace")[-LAST_WORDS:]
-    raise SystemExit(f"{process.args} did not get ready:\n{words}")
+    raise NotReady(f"{process.args} did not get ready:\n{words}")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -16,6 +16,7 @@ from PIL import Image
 from bench.sitting import MODEL
 from bench.subject import PROMPT, Figures, Subject, bare, neat
 
+PATIENCE = 120.0  # seconds in which the server is to get ready; time on a GPU is dear
 CONFIG = """
 [worker]
 device = "{device}"
@@ -42,10 +43,13 @@ def served(subject: Subject) -> Figures:
     # Only here, so that what paints can be measured where there is no server.
     from bench.running import limner, running
 
+    def command(port: int) -> list[str]:
+        return limner(port, "--config", str(path), device="")
+
     with tempfile.TemporaryDirectory(prefix="limner-served-") as folder:
         path = Path(folder) / "limner.toml"
         path.write_text(config(subject, Path(folder)), encoding="utf-8")
-        with running(lambda port: limner(port, "--config", str(path), device="")) as server:
+        with running(command, patience=PATIENCE) as server:
             painted = asyncio.run(together(server.url, subject, 1))[1]
             stock = (bare(subject.model, subject.job())[0].permute(1, 2, 0) * 255).round()
             subject.compare("served, off the stock pipeline's", painted, stock.cpu().numpy())

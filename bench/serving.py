@@ -28,7 +28,7 @@ from bench.drive import Load
 from bench.machine import facts
 from bench.mix import Kind, Plan
 from bench.publish import kept, publish
-from bench.running import Server, limner, running
+from bench.running import NotReady, Server, limner, running
 from bench.speech import DIALECTS, timing
 from bench.subject import PROMPT
 from bench.tally import Sample, quantiles
@@ -262,7 +262,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error("--publish wants all of it; leave --only out")
     if unknown := sorted({*names} - {*known}):
         parser.error(f"there is no {', '.join(unknown)}; there are: {', '.join(known)}")
-    text = json.dumps(measure(names, given.rounds), indent=2)
+    try:
+        text = json.dumps(measure(names, given.rounds), indent=2)
+    except NotReady as error:
+        raise SystemExit(str(error)) from None
     print(text)
     if out := kept("serving", "CPU") if given.publish else given.out:
         out.write_text(text + "\n", encoding="utf-8")

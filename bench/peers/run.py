@@ -33,7 +33,7 @@ from bench.drive import Load
 from bench.mix import Kind, Mix, Plan
 from bench.peers import account
 from bench.publish import kept, publish
-from bench.running import ROOT, Server, is_ready, limner, running
+from bench.running import ROOT, NotReady, Server, is_ready, limner, running
 from bench.speech import DIALECTS, Dialect
 from bench.tally import Sample, quantiles
 
@@ -138,7 +138,7 @@ def measure(
     """Fill in what is seen of each.
 
     Raises:
-        SystemExit: one of them does not get ready.
+        NotReady: one of them is not in time.
     """
     own = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     with ExitStack() as stack:
@@ -228,7 +228,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         absent = [each.name for each in wanted if not each.there]
         present = [each for each in wanted if each.there]
         facts = machine.facts()
-        measure(present, asked, given.rounds, given.count, [given.core])
+        try:
+            measure(present, asked, given.rounds, given.count, [given.core])
+        except NotReady as error:
+            raise SystemExit(str(error)) from None
     kinds = [kind.name for kind in asked.request]
     rows = [figures(each, kinds) for each in present]
     document = {

@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from bench import engine, sitting, stages, tunings
+from bench import engine, running, sitting, stages, tunings
 from bench.architectures import ARCHITECTURES, SMALL_SIDE, built, outlined
 from bench.subject import Subject
 from models import merge
@@ -115,6 +116,17 @@ def test_a_stage_that_breaks_fails_the_run_but_not_the_others(
     report = run("--stages", f"encode,{COMPANY}")
     assert "sd15: encode: ZeroDivisionError" in report["exit"]
     assert f"batch_{SMALL_SIDE}" in report["models"][0]
+
+
+def test_a_server_that_does_not_get_ready_fails_its_stage_alone(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = [sys.executable, "-c", "raise SystemExit('no weights here')"]
+    monkeypatch.setattr(running, "limner", lambda *_, **__: command)
+    report = run("--stages", "encode,served,lossy")
+    assert "sd15: served: NotReady" in report["exit"]
+    assert "no weights here" in report["exit"]
+    assert "lossy_plain_seconds" in report["models"][0]
 
 
 @pytest.mark.parametrize(("shift", "ok"), [(0.0, True), (0.5, False)])

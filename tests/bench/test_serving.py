@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from bench import distraction, serving
-from bench.running import running
+from bench.running import NotReady, running
 from bench.tally import Sample
 
 
@@ -38,8 +38,25 @@ def test_lateness_is_told_in_ms_of_the_clock_and_of_the_loops_own_work() -> None
 
 def test_a_server_that_does_not_get_ready_says_its_last_words() -> None:
     command = [sys.executable, "-c", "raise SystemExit('no weights here')"]
-    with pytest.raises(SystemExit, match="no weights here"), running(lambda port: command):
+    with pytest.raises(NotReady, match="no weights here"), running(lambda port: command):
         pass
+
+
+def test_a_server_that_dawdles_is_not_waited_for_longer_than_told() -> None:
+    command = [sys.executable, "-c", "import time; time.sleep(60)"]
+    began = time.monotonic()
+    with pytest.raises(NotReady), running(lambda port: command, patience=0.2):
+        pass
+    assert time.monotonic() - began < 10
+
+
+def test_the_script_says_plainly_that_there_is_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    def dawdling(rounds: int) -> None:
+        raise NotReady("no weights here")
+
+    monkeypatch.setattr(serving, "session", dawdling)
+    with pytest.raises(SystemExit, match="no weights here"):
+        serving.main(["--only", "picture"])
 
 
 def test_a_server_is_ended_with_all_that_it_started() -> None:
