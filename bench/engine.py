@@ -4,14 +4,17 @@ On a GPU, every family at its published size with random weights (their text enc
 in bfloat16, and the shipped model; on a CPU the shipped model, and others where they are asked for.
 `--small` scales networks and pictures down, so that the same code runs on any CPU within minutes
 (what it prints then says nothing of speed). The report is written after every stage, so a run that
-is killed keeps what it has. Exits 1 if a correctness gate failed.
+is killed keeps what it has; without a terminal each is told in a line. Exits 1 if a correctness
+gate failed.
 """
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -157,6 +160,7 @@ class Session:
         if time.monotonic() > self.deadline:
             row["skipped"].append(stage)
             return None
+        began = time.perf_counter()
         try:
             return work()
         except Exception as error:  # time on a GPU is dear: the other stages are to go on
@@ -164,11 +168,20 @@ class Session:
             return None
         finally:
             self.report.save()
+            if not self.progress.console.is_terminal:  # where there is no bar to be looked at
+                outcome = ", failed" if stage in row["failed"] else ""
+                words = f"{row['model']}: {stage}: {time.perf_counter() - began:.1f} s{outcome}"
+                print(words, file=sys.stderr, flush=True)
+
+    def _keep(self, row: Figures, figures: Figures) -> None:
+        row.update(figures)
+        self.report.save()
 
     def _built(self, name: str, row: Figures) -> Subject:
         """The model to be measured, and what is known of it at once."""
         began = time.perf_counter()
         subject = self._shipped(row) if name == SHIPPED else self._random(name, row)
+        subject.keep = partial(self._keep, row)
         model = subject.model
         model.settle()
         denoiser = getattr(model.pipe, denoiser_name(model.pipe))

@@ -13,7 +13,9 @@ from bench.sitting import MODEL, Memory, Sitting
 from bench.subject import WARM_STEPS, Figures, Subject, neat
 from models import eight
 from models.canvas import Unloadable
+from models.checkpoint import Checkpoint
 from models.contract import Job, ModelSpec, Tuning
+from models.shell import denoiser_name
 from models.shortcuts import LEAST_STEPS, Shortcuts
 
 TUNINGS: Mapping[str, Tuning] = {
@@ -27,10 +29,19 @@ def lossy(subject: Subject) -> Figures:
     steps = LEAST_STEPS if subject.small else subject.steps
     job = subject.job(steps=steps)
     plain = Sitting(subject.model, settled=False).finish([job])
-    figures: Figures = {"lossy_plain_seconds": neat(plain.seconds)}
+    figures: Figures = {
+        "lossy_plain_seconds": neat(plain.seconds),
+        "compiled": compiled(subject.model),
+    }
     if steps >= LEAST_STEPS:
         figures |= {key: cut_short(subject, key, job, plain) for key in TUNINGS}
     return figures | {"fp8": in_eight_bits(subject, job, plain)}
+
+
+def compiled(model: Checkpoint) -> bool:
+    """Whether parts of its denoiser were compiled before, which all that is told here is with."""
+    denoiser = getattr(model.pipe, denoiser_name(model.pipe))
+    return any(part._compiled_call_impl is not None for part in denoiser.modules())
 
 
 def cut_short(subject: Subject, key: str, job: Job, plain: Sitting) -> Figures:

@@ -1,6 +1,7 @@
 """One checkpoint that is measured: how it is asked to paint, its gates, and diffusers' own way to
 paint the same."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -21,6 +22,10 @@ MEAN_LEVELS = 4.0  # the same in bfloat16, on average: rounding grows along the 
 Figures: TypeAlias = dict[str, Any]
 
 
+def nowhere(figures: Figures) -> None:
+    """Figures are not kept before their stage is over."""
+
+
 @dataclass(slots=True)
 class Subject:
     """One checkpoint, and how it is to be measured."""
@@ -33,6 +38,7 @@ class Subject:
     family: str
     gates: list[Figures] = field(default_factory=list[Figures])
     folder: Path | None = None  # where its weights are, unless they were made up
+    keep: Callable[[Figures], None] = nowhere  # figures of a stage that is not over yet
     best: int = 1  # canvases in one forward that bring the most images per second
 
     @property

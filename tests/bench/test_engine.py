@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,8 +14,10 @@ import torch
 
 from bench import engine, running, sitting, stages, tunings
 from bench.architectures import ARCHITECTURES, SMALL_SIDE, built, outlined
+from bench.lossy import compiled
 from bench.subject import Subject
-from models import merge
+from models import compilation, merge
+from models.graphs import Graphs
 from models.merge import Forward, plainly
 from models.pixels import Arrival
 from models.shell import denoiser_name
@@ -71,6 +74,7 @@ def test_everything_is_measured_and_gated(run: Run, capsys: pytest.CaptureFixtur
     assert row["step_forecast"]["gain"] > 0
     assert "UNet2DConditionModel" in row["step_cache"]["refused"]
     assert "cpu" in row["fp8"]["refused"]
+    assert row["compiled"] is False
     assert [each["canvases"] for each in row[f"batch_{SMALL_SIDE}"]] == [1, 2]
     assert "| sd15 | 64 | 4 |" in capsys.readouterr().out
 
@@ -110,11 +114,13 @@ def test_a_picture_that_is_not_finite_fails_the_stage(subject: Subject) -> None:
 
 
 def test_a_stage_that_breaks_fails_the_run_but_not_the_others(
-    run: Run, monkeypatch: pytest.MonkeyPatch
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(stages, "encode", lambda subject: 1 / 0)
     report = run("--stages", f"encode,{COMPANY}")
     assert "sd15: encode: ZeroDivisionError" in report["exit"]
+    told = re.findall(r"^sd15: (.*): [\d.]+ s(.*)$", capsys.readouterr().err, re.MULTILINE)
+    assert told == [("build", ""), ("encode", ", failed"), (COMPANY, "")]
     assert f"batch_{SMALL_SIDE}" in report["models"][0]
 
 
@@ -140,6 +146,36 @@ def test_another_way_to_run_the_denoiser_must_paint_the_same(
     told = tunings.against(subject, "shifted", subject.model, tuned)
     assert told["step_seconds"] > 0
     assert [gate["ok"] for gate in subject.gates if gate["what"] == "shifted: off eager"] == [ok]
+
+
+def test_what_is_not_recorded_is_not_measured(subject: Subject) -> None:
+    def unasked(run: Callable[[], Any]) -> Any:
+        raise RuntimeError("waits for the device")
+
+    tuned = replace(subject.model, way=Graphs(plainly, unasked))
+    assert tunings.against(subject, "graphs", subject.model, tuned) == {"recorded": 0}
+    assert not subject.gates
+
+
+def test_the_lossy_say_whether_the_model_was_compiled(subject: Subject) -> None:
+    assert not compiled(subject.model)
+    compilation.in_regions(subject.model.pipe.unet, subject.model.pipe.vae.decoder)
+    assert compiled(subject.model)
+
+
+def test_each_tuning_is_kept_at_once(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[dict[str, Any]] = []
+    monkeypatch.setattr(tunings, "against", lambda *_: {"step_gain": 2.0})
+    subject.keep = kept.append
+    assert [tunings.tunings(subject)] == kept
+    assert kept[0]["tunings"] == {"compile": {"step_gain": 2.0}}
+
+
+def test_what_a_stage_kept_outlives_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stages, "encode", lambda subject: subject.keep({"half": 1}) or 1 / 0)
+    (row,) = run("--stages", "encode")["models"]
+    assert row["half"] == 1
+    assert "encode" in row["failed"]
 
 
 def test_what_there_is_not_is_named(capsys: pytest.CaptureFixture[str]) -> None:
