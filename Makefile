@@ -37,8 +37,9 @@ test: $(VENV)/.installed-dev
 test-long: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m "long and not gpu" --timeout 1800 $(ARGS)
 
+# What a library warns of on some GPU says nothing of limner.
 test-gpu: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest tests/gpu -m gpu --timeout 600 $(ARGS)
+	$(BIN)/python -m pytest tests/gpu -m gpu -W default --timeout 600 $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
