@@ -16,7 +16,7 @@ from bench import engine, running, sitting, stages, tunings
 from bench.architectures import ARCHITECTURES, SMALL_SIDE, built, outlined
 from bench.lossy import compiled
 from bench.subject import Subject
-from models import compilation, merge
+from models import attention, compilation, merge
 from models.graphs import Graphs
 from models.merge import Forward, plainly
 from models.pixels import Arrival
@@ -104,6 +104,30 @@ def test_pictures_that_are_long_on_their_way_cost_no_calls(
     stages.curve(subject, SMALL_SIDE)
     assert waited
     assert all(gate["ok"] for gate in subject.gates)
+
+
+def test_the_stock_pipeline_attends_as_the_studio_does(
+    subject: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In its denoiser and its decoder, while prompts are read in torch's own order by both."""
+    seen: dict[str, int] = {}
+    pipe, usual = subject.model.pipe, torch._C._get_sdp_priority_order()[0]
+    parts = {"unet": pipe.unet, "decoder": pipe.vae.decoder, "text": pipe.text_encoder}
+    for name, part in parts.items():
+        inner = next(inner for inner in part.modules() if not [*inner.children()])
+        inner.register_forward_pre_hook(
+            lambda *_, name=name: seen.update({name: torch._C._get_sdp_priority_order()[0]})
+        )
+    expected = stages.bare(subject.model, subject.job())
+    assert set(seen.values()) == {usual}
+    monkeypatch.setattr(attention, "order_for", lambda device: attention.CUDNN_FIRST)
+    found = stages.stock(subject.model, subject.job())
+    first = int(attention.CUDNN_FIRST[0].value)
+    assert seen == {"unet": first, "decoder": first, "text": usual}
+    assert torch.equal(found, expected)
+    seen.clear()
+    stages.bare(subject.model, subject.job())
+    assert set(seen.values()) == {usual}
 
 
 def test_a_picture_that_is_not_finite_fails_the_stage(subject: Subject) -> None:
