@@ -12,7 +12,7 @@ from models.attention import fastest_first
 from models.contract import ModelSpec
 from models.device import channels_last
 from models.graphs import Graphs
-from models.merge import Way, plainly
+from models.merge import Forward, Way, plainly
 from models.shell import denoiser_name
 
 
@@ -24,6 +24,8 @@ def tuned(pipe: Any, spec: ModelSpec, device: torch.device) -> Way:
         return way
     in_channels_last(pipe)
     way = fastest_first(device, way)
+    if getattr(pipe, denoiser_name(pipe)).dtype == torch.float32:
+        way = without_tf32(way)
     if spec.tuning.graphs and stays:
         way = Graphs(way)
     return way
@@ -35,6 +37,24 @@ def compiling(pipe: Any) -> Way:
 
     compilation.in_regions(getattr(pipe, denoiser_name(pipe)), pipe.vae.decoder)
     return compilation.bare_only(plainly)
+
+
+def without_tf32(way: Way) -> Way:
+    """The way, with convolutions of float32 that are as exact as it.
+
+    torch has GPUs round what they multiply to ten bits, by a switch for the whole process, whose
+    other checkpoints may be in other precisions: it is off only while a forward is run.
+    """
+
+    def run(forward: Forward) -> Any:
+        before = torch.backends.cudnn.allow_tf32
+        torch.backends.cudnn.allow_tf32 = False
+        try:
+            return way(forward)
+        finally:
+            torch.backends.cudnn.allow_tf32 = before
+
+    return run
 
 
 def in_channels_last(pipe: Any) -> None:

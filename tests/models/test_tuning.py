@@ -33,6 +33,22 @@ def test_every_family_can_be_laid_out_so(
         assert torch.equal(one, other)
 
 
+@pytest.mark.parametrize(("dtype", "rounded"), [(torch.float32, False), (torch.bfloat16, True)])
+def test_convolutions_of_float32_are_not_rounded_on_a_gpu(
+    folder_of: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    dtype: torch.dtype,
+    rounded: bool,
+) -> None:
+    monkeypatch.setattr(attention, "order_for", lambda device: None)
+    pipe = load("sd", folder_of("sd")).pipe.to(dtype=dtype)
+    way = tuning.tuned(pipe, ModelSpec(id="m", family="sd", width=8, height=8), GPU)
+    assert way(Forward(lambda: torch.backends.cudnn.allow_tf32, {})) is rounded
+    with pytest.raises(ZeroDivisionError):
+        way(Forward(lambda: 1 / 0, {}))
+    assert torch.backends.cudnn.allow_tf32
+
+
 @pytest.mark.parametrize(("dtype", "most"), [(torch.float32, 1e-5), (torch.bfloat16, 0.03)])
 def test_channels_last_is_the_same_arithmetic(
     folder_of: Callable[[str], Path], dtype: torch.dtype, most: float
