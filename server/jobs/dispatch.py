@@ -37,7 +37,8 @@ TRIES = 2  # a canvas whose worker dies twice has failed
 class Ticket:
     """A submitted job: iterate over its events, the last of which ends its last canvas.
 
-    Keeps only the newest step of each canvas for a reader that is slow, and every ending.
+    Keeps only the newest step of each canvas for a reader that is slow, and every ending, each
+    after the canvas's last step.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class Ticket:
         self.cancelled = False
         self.dealt: float | None = None  # when its first canvas left the backlog, by the clock
         self._steps: dict[int, Step] = {}
-        self._endings: deque[Ending] = deque()
+        self._due: deque[Step | Ending] = deque()
         self._news = asyncio.Event()
 
     @property
@@ -68,8 +69,9 @@ class Ticket:
     def end(self, event: Ending) -> None:
         """Note the end of a canvas. A second end of the same canvas is a bug."""
         self.open.remove(event.index)
-        self._steps.pop(event.index, None)
-        self._endings.append(event)
+        if last := self._steps.pop(event.index, None):
+            self._due.append(last)
+        self._due.append(event)
         self._news.set()
 
     def __aiter__(self) -> "Ticket":
@@ -77,8 +79,8 @@ class Ticket:
 
     async def __anext__(self) -> Step | Ending:
         while True:
-            if self._endings:
-                return self._endings.popleft()
+            if self._due:
+                return self._due.popleft()
             if self._steps:
                 return self._steps.pop(next(iter(self._steps)))
             if not self.open:

@@ -204,7 +204,7 @@ def test_what_was_cancelled_is_not_painted_again_after_a_death() -> None:
     assert engine.live == []
 
 
-def test_a_slow_reader_gets_the_newest_step_and_every_ending() -> None:
+def test_a_slow_reader_gets_the_newest_step_and_every_ending_after_its_last() -> None:
     engine = Script()
     dispatch = Dispatch([engine], Backlog(9))
     ticket = dispatch.submit(job("a", 2), "ann")
@@ -214,9 +214,10 @@ def test_a_slow_reader_gets_the_newest_step_and_every_ending() -> None:
     engine.finish(dispatch, "a", 1)
 
     async def read() -> list[object]:
-        return [await anext(ticket), await anext(ticket)]
+        return [await anext(ticket) for _ in range(3)]
 
-    finished, step = asyncio.run(read())
+    last, finished, step = asyncio.run(read())
+    assert last == Step("a", 1, 49, 50)
     assert isinstance(finished, Finished)
     assert step == Step("a", 0, 49, 50)
 
