@@ -184,14 +184,13 @@ class Routes:
         shape = await self._read(request, shapes.Edit, "image")
         named = shape.modelId if shape.model is None else shape.model
         said = ONE if named == shape.model else OLDER
-
-        async def edited(request: Request) -> Response:
+        try:
             model = drafts.chosen(self.front.catalog, named, drafts.EDITOR, "edit")
             self.front.painter.expect(model, 1)  # before images are decoded for nothing
             result = await self._painted(request, await drafts.of_edit(shape, self.front, model))
-            return raw(result, said, _painter(result))
-
-        return await self.saying(said, edited)(request)
+        except Refusal as refusal:
+            return self.refusing(refusal, said)
+        return raw(result, said, _painter(result))
 
     async def multi_edit(self, request: Request) -> Response:
         """Repaint the first of several images; the answer is the picture."""
