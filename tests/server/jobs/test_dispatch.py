@@ -214,7 +214,8 @@ def test_a_slow_reader_gets_the_newest_step_and_every_ending_after_its_last() ->
     engine.finish(dispatch, "a", 1)
 
     async def read() -> list[object]:
-        return [await anext(ticket) for _ in range(3)]
+        async with asyncio.timeout(5):
+            return [await anext(ticket) for _ in range(3)]
 
     last, finished, step = asyncio.run(read())
     assert last == Step("a", 1, 49, 50)
