@@ -186,7 +186,7 @@ class Checkpoint:
         watch = Watch(easel, lambda latents: self._render(latents, job), ended)
         dress = Dress(self.loras, job.loras) if self.loras.files else None
         own = shell(
-            *(self.pipe, kind, watch.ask, easel.note),
+            *(self.pipe, kind, watch.ask, easel.note, self.device),
             scheduler=self._scheduler(job),
             dress=dress,
             way=self.way,

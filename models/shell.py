@@ -6,6 +6,7 @@ forward stops the canvas.
 """
 
 import copy
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -32,7 +33,17 @@ UNMARKED = {"add_watermarker": False}  # SDXL's pipelines would mark pictures in
 
 def denoiser_name(pipe: DiffusionPipeline) -> str:
     """Under what name the pipeline keeps the network that its steps call."""
-    return "unet" if "unet" in pipe.components else "transformer"
+    return "unet" if "unet" in pipe.config else "transformer"
+
+
+@functools.cache
+def standing(kind: type[DiffusionPipeline], place: torch.device) -> type[Any]:
+    """The same pipeline, told where its networks run.
+
+    diffusers finds that out for every picture by walking all modules of all parts, in search of
+    hooks; for the smallest of models that takes as long as the rest of a shell and its scheduler.
+    """
+    return type(kind.__name__, (kind,), {"_execution_device": place})
 
 
 def shell(
@@ -40,6 +51,7 @@ def shell(
     kind: type[DiffusionPipeline],
     ask: Callable[[Call], Any],
     note: Callable[[str], None],
+    place: torch.device,
     *,
     scheduler: Any = None,
     merging: bool = True,
@@ -52,6 +64,7 @@ def shell(
     Args:
         ask: the easel's `ask`.
         note: the easel's `note`.
+        place: the device that its networks run on.
         scheduler: a scheduler of the caller's own; by default a copy of the pipeline's.
         merging: whether its forwards may be shared with other canvases.
         dress: the adapters that the denoiser is to wear.
@@ -73,7 +86,7 @@ def shell(
     parts["vae"] = StandIn(vae, decode=cast(vae, decode), encode=cast(vae, vae.encode))
     wanted = inspect.signature(kind.__init__).parameters
     settings: Mapping[str, Any] = pipe.config | UNMARKED
-    own = kind(
+    own = standing(kind, place)(
         **{part: parts[part] for part in parts if part in wanted},
         **{key: settings[key] for key in SETTINGS if key in wanted and key in settings},
     )

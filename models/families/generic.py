@@ -62,7 +62,8 @@ class Generic:
         self, job: Job, index: int, inputs: Sequence[Image], mask: Image | None, easel: Easel
     ) -> Image:
         """One call of the pipeline, stopped at every forward."""
-        own = shell(self.pipe, type(self.pipe), easel.ask, easel.note, merging=False)
+        kind = type(self.pipe)
+        own = shell(self.pipe, kind, easel.ask, easel.note, self.device, merging=False)
         accepted = inspect.signature(own.__call__).parameters
         if job.task not in self.tasks:
             raise BadJob(f"{type(own).__name__} does not do the task {job.task}")

@@ -1,0 +1,42 @@
+"""A shell is the pipeline it was made from, with a place and a scheduler of its own."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from models.canvas import Call
+from models.checkpoint import Checkpoint
+from models.shell import shell
+from tests.models.stock import STOCK
+
+HERE = torch.device("cpu")
+
+
+def unasked(call: Call) -> Any:
+    raise AssertionError(call)
+
+
+def made(model: Checkpoint) -> tuple[type[Any], Any]:
+    kind = next(iter(model.pipelines.values()))
+    return kind, shell(model.pipe, kind, unasked, print, HERE)
+
+
+@pytest.mark.parametrize("name", STOCK)
+def test_it_is_told_where_it_runs_and_looks_for_it_in_no_module(
+    model_of: Callable[[str], Checkpoint], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind, own = made(model_of(name))
+    assert isinstance(own, kind)
+    assert type(own).__name__ == kind.__name__
+    monkeypatch.delattr(torch.nn.Module, "modules")
+    assert own._execution_device == HERE
+    with pytest.raises(AttributeError):
+        _ = model_of(name).pipe._execution_device  # as diffusers does it
+
+
+def test_canvases_share_the_class_of_their_shells(model_of: Callable[[str], Checkpoint]) -> None:
+    (_, first), (_, second) = made(model_of("sd")), made(model_of("sd"))
+    assert type(first) is type(second)
+    assert first.scheduler is not second.scheduler
