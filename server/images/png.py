@@ -17,19 +17,32 @@ from models.contract import CHANNELS, Image
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 COLOR_TYPES = {"L": 0, "RGB": 2}
 UP = 2
-deflate: Callable[[bytes, int], bytes] = cast(Any, isal_zlib).compress  # typed but for its data
+deflate: Callable[[memoryview, int], bytes] = cast(
+    Any, isal_zlib
+).compress  # typed but for its data
 LEVEL = 1  # each further one takes more time than its bytes take to send
+FEW = np.zeros(256, np.uint8)
 
 
 def written(image: Image) -> bytes:
     """The image as a PNG file, losslessly."""
     header = struct.pack(">IIBBBBB", image.width, image.height, 8, COLOR_TYPES[image.mode], 0, 0, 0)
     body = deflate(differences(image), LEVEL)
+    wipe()
     parts = (SIGNATURE, *chunk(b"IHDR", header), *chunk(b"IDAT", body), *chunk(b"IEND", b""))
     return b"".join(parts)
 
 
-def differences(image: Image) -> bytes:
+def wipe() -> None:
+    """Leave the thread's vector registers as they were found.
+
+    Intel's library does not, and whatever older instructions run in this thread next, such as
+    Pillow's, wait for them: scaling a picture took 15 ms instead of 11. numpy clears them.
+    """
+    np.subtract(FEW, FEW)
+
+
+def differences(image: Image) -> memoryview:
     """The rows, each with its filter's number in front."""
     length = image.width * CHANNELS[image.mode]
     rows = np.frombuffer(image.pixels, np.uint8).reshape(image.height, length)
@@ -37,7 +50,7 @@ def differences(image: Image) -> bytes:
     filtered[:, 0] = UP
     filtered[0, 1:] = rows[0]
     np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])  # modulo 256, as the standard wants it
-    return filtered.tobytes()
+    return filtered.data
 
 
 def chunk(kind: bytes, data: bytes) -> Iterator[bytes]:

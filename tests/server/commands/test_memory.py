@@ -1,6 +1,10 @@
 """What a process does for its memory."""
 
 import gc
+import subprocess
+import sys
+
+import pytest
 
 from server.commands.memory import spare_the_collector
 
@@ -15,3 +19,35 @@ def test_what_exists_is_not_looked_at_again() -> None:
         assert gc.is_tracked(kept)
     finally:
         gc.unfreeze()
+
+
+# Prints how often the system was asked for a page while blocks came and went, and MB kept.
+BLOCKS = """
+import resource, sys
+from pathlib import Path
+from server.commands.memory import keep_little
+keep_little()
+def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+def resident(): return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+size = int(sys.argv[1])
+kept = resident()
+bytearray(b"x") * size
+before = faults()
+for _ in range(10):
+    bytearray(b"x") * size
+print(faults() - before, (resident() - kept) / 1e6)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
+def test_usual_pictures_are_kept_room_for_and_large_ones_are_not() -> None:
+    def of(size: int) -> tuple[int, float]:
+        command = [sys.executable, "-c", BLOCKS, str(size)]
+        told = subprocess.run(command, capture_output=True, check=True, text=True).stdout.split()
+        return int(told[0]), float(told[1])
+
+    usual, large = of(3 << 20), of(72 << 20)
+    assert usual[0] < 100, "each block came from the system"
+    assert usual[1] < 16
+    assert large[0] > 10 * (72 << 20) / (2 << 20), "large blocks did not go back"
+    assert large[1] < 16
