@@ -38,8 +38,8 @@ Figures: TypeAlias = dict[str, Any]
 GENERATE = "/aimo/api/v1/image/generate"
 WAYS = {"1024 px, PNG": (1024, "png"), "1024 px, JPEG": (1024, "jpeg"), "512 px, PNG": (512, "png")}
 MIXES = {"8/10/12/14": (8, 10, 12, 14), "5/10/20/40": (5, 10, 20, 40)}
-CLIENTS = 8
 TOGETHER = 8  # canvases of a batch, served and bare: as the shipped configuration has it
+CLIENTS = 2 * TOGETHER  # so that whoever is done leaves no place empty while the next one is asked
 BATCHES = 4  # bare ones in a row
 SOAK = 200
 
