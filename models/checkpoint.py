@@ -50,6 +50,8 @@ class Reading:
 
     def tokens(self, text: str) -> int:
         """Tokens of the bare text."""
+        if not text:
+            return 0
         return len(self.tokenizer(text, truncation=False, add_special_tokens=False).input_ids)
 
 

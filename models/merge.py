@@ -5,9 +5,7 @@ the module itself is never patched. What may be concatenated is an explicit tabl
 a guess: an argument that no rule names must be equal, and a tensor among those forbids merging.
 """
 
-import functools
 import hashlib
-import inspect
 import itertools
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from models import device
 from models.canvas import Call
 from models.lora import Dress, LoraSet
+from models.signatures import signature_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,12 +150,6 @@ def paused(
         return Output(ask(Call(method, call.key(), run_shared, call)))
 
     return replacement
-
-
-@functools.cache
-def signature_of(kind: type, method: str) -> inspect.Signature:
-    """Without `self`; to work it out anew for each canvas would take half a millisecond."""
-    return inspect.signature(functools.partial(getattr(kind, method), None))
 
 
 class Output(tuple[Any, ...]):

@@ -4,12 +4,14 @@ Exact: what is remembered is what would be computed again. Knows pipelines only 
 """
 
 import functools
-import inspect
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
+from inspect import Signature
 from typing import Any
 
 import torch
+
+from models.signatures import signature_of
 
 METHODS = ("encode_prompt", "_encode_prompt")  # by whichever name a pipeline calls it
 MOST = 64  # prompts
@@ -46,10 +48,13 @@ class Recall:
         for name in METHODS:
             method = getattr(own, name, None)
             if method is not None:
-                setattr(own, name, self._remembering(method, (type(own), name, dress)))
+                signature = signature_of(type(own), name)
+                kept = self._remembering(method, signature, (type(own), name, dress))
+                setattr(own, name, kept)
 
-    def _remembering(self, method: Callable[..., Any], kind: Hashable) -> Callable[..., Any]:
-        signature = inspect.signature(method)
+    def _remembering(
+        self, method: Callable[..., Any], signature: Signature, kind: Hashable
+    ) -> Callable[..., Any]:
 
         @functools.wraps(method)
         def replacement(*args: Any, **kwargs: Any) -> Any:

@@ -7,16 +7,17 @@ forward stops the canvas.
 
 import copy
 import functools
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline
+from diffusers.configuration_utils import FrozenDict
 
 from models.canvas import Call
 from models.lora import Dress
 from models.merge import StandIn, Way, paused, plainly
+from models.signatures import signature_of
 from models.tiles import or_in_tiles
 
 # Constructor arguments that are settings rather than components; kept in the pipeline's config.
@@ -73,7 +74,7 @@ def shell(
     """
     name = denoiser_name(pipe)
     parts: dict[str, Any] = dict(pipe.components)
-    parts["scheduler"] = copy.deepcopy(pipe.scheduler) if scheduler is None else scheduler
+    parts["scheduler"] = copied(pipe.scheduler) if scheduler is None else scheduler
     denoiser, vae = parts[name], parts["vae"]
     forward = paused(
         *(denoiser, "forward", ask),
@@ -84,7 +85,7 @@ def shell(
     parts[name] = StandIn(denoiser, forward=forward)
     decode = or_in_tiles(vae, paused(vae, "decode", ask, merging=merging, way=way), ask, note)
     parts["vae"] = StandIn(vae, decode=cast(vae, decode), encode=cast(vae, vae.encode))
-    wanted = inspect.signature(kind.__init__).parameters
+    wanted = signature_of(kind, "__init__").parameters
     settings: Mapping[str, Any] = pipe.config | UNMARKED
     own = standing(kind, place)(
         **{part: parts[part] for part in parts if part in wanted},
@@ -94,13 +95,24 @@ def shell(
     return own
 
 
+def copied(scheduler: Any) -> Any:
+    """A scheduler of one's own, but for what is never changed in place: its tables and its config,
+    which would take longer to copy than all the rest."""
+    fixed = (
+        part for part in vars(scheduler).values() if isinstance(part, torch.Tensor | FrozenDict)
+    )
+    return copy.deepcopy(scheduler, {id(part): part for part in fixed})
+
+
 def cast(vae: Any, method: Callable[..., Any]) -> Callable[..., Any]:
     """The method, its first argument brought to the VAE's own precision.
 
     Pipelines do it the other way round, and change the weights that other canvases use.
     """
 
+    dtype = next(vae.parameters()).dtype  # what `vae.dtype` looks for in every module
+
     def replacement(value: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        return method(value.to(vae.dtype), *args, **kwargs)
+        return method(value.to(dtype), *args, **kwargs)
 
     return replacement

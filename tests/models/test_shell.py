@@ -1,5 +1,6 @@
 """A shell is the pipeline it was made from, with a place and a scheduler of its own."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch
 
 from models.canvas import Call
 from models.checkpoint import Checkpoint
-from models.shell import shell
+from models.shell import copied, shell
 from tests.models.stock import STOCK
 
 HERE = torch.device("cpu")
@@ -40,3 +41,24 @@ def test_canvases_share_the_class_of_their_shells(model_of: Callable[[str], Chec
     (_, first), (_, second) = made(model_of("sd")), made(model_of("sd"))
     assert type(first) is type(second)
     assert first.scheduler is not second.scheduler
+
+
+@pytest.mark.parametrize("name", STOCK)
+def test_a_scheduler_of_its_own_leaves_the_checkpoints_as_it_was(
+    model_of: Callable[[str], Checkpoint], name: str
+) -> None:
+    mother = model_of(name).pipe.scheduler
+    before = copy.deepcopy(vars(mother))
+    for own in (copied(mother), copied(mother)):
+        extra = {"mu": 0.5} if mother.config.get("use_dynamic_shifting") else {}
+        own.set_timesteps(3, **extra)
+        sample = torch.ones(1, 4, 8, 8)
+        for time in own.timesteps:
+            sample = own.step(sample / 2, time, sample, return_dict=False)[0]
+    assert vars(mother).keys() == before.keys()
+    for part, value in vars(mother).items():
+        assert (
+            torch.equal(value, before[part])
+            if isinstance(value, torch.Tensor)
+            else (value == before[part])
+        ), part
