@@ -11,15 +11,50 @@ from models import attention, tuning
 from models.attention import CUDNN_FIRST, HOPPER, TRIED, Trial, off, order_for
 from models.checkpoint import Checkpoint
 from models.contract import ModelSpec, Tuning
-from models.merge import Forward, plainly
+from models.merge import Forward, plainly, rule
 from tests.models.sitter import load
 from tests.models.stock import FAMILY_OF
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 
 
-def test_a_cpu_is_left_as_it_is(model_of: Callable[[str], Checkpoint]) -> None:
+def test_a_cpu_has_no_graphs(
+    model_of: Callable[[str], Checkpoint], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tuning, "Graphs", lambda way: pytest.fail("recorded"))
     spec = ModelSpec(id="m", family="sd", width=8, height=8, tuning=Tuning(graphs=True))
+    tuning.tuned(model_of("sd").pipe, spec, CPU)
+
+
+RULE = rule("x", batch="x")
+
+
+@pytest.mark.parametrize(
+    "form", [lambda x: (x, x + 1), lambda x: ([x, x],), lambda x: ([x], x)], ids=str
+)
+def test_torch_keeps_no_records_in_a_forward_and_may_change_what_comes_out(
+    form: Callable[[torch.Tensor], tuple[object, ...]],
+) -> None:
+    modes: list[bool] = []
+
+    def function(x: torch.Tensor) -> tuple[object, ...]:
+        modes.append(torch.is_inference_mode_enabled())
+        return form(x * 2)
+
+    way = tuning.without_records(plainly)
+    with torch.no_grad():
+        output = way(Forward(function, {"x": torch.ones(3)}, RULE))
+        for part in (tensor for entry in output for tensor in entry):
+            part.add_(1)  # which fails on what is made in that mode
+    assert modes == [True]
+    assert type(output) is tuple
+    assert way(Forward(torch.is_inference_mode_enabled, {})) is False
+
+
+def test_weights_that_hooks_move_are_of_the_usual_kind(
+    model_of: Callable[[str], Checkpoint],
+) -> None:
+    spec = ModelSpec(id="m", family="sd", width=8, height=8, offload="all")
     assert tuning.tuned(model_of("sd").pipe, spec, CPU) is plainly
 
 
