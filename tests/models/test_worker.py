@@ -161,6 +161,22 @@ def test_attachments_reach_the_canvas_and_are_forgotten_on_release() -> None:
         assert first.image != second.image
 
 
+def test_the_steps_of_a_tick_come_together() -> None:
+    """Each message wakes the server."""
+    many = job("slow owl", steps=8, seeds=(1, 2, 3))
+    with worker() as talk:
+        talk.until(Room)
+        talk.say(*(Paint(many, index) for index in range(3)))
+        messages: list[int] = []
+        unframer, finished = wire.events(), 0
+        while finished < 3:
+            events = list(unframer.feed(talk.connection.recv(1 << 20)))
+            messages.append(sum(isinstance(event, Step) for event in events))
+            finished += sum(isinstance(event, Finished) for event in events)
+        assert sum(messages) == 3 * 8
+        assert sum(steps for steps in messages if steps >= 3) >= 5 * 3
+
+
 def test_a_cancelled_canvas_stops_within_a_step() -> None:
     with worker() as talk:
         talk.say(Paint(job("slow owl", steps=1000), 0))
