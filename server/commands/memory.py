@@ -8,12 +8,12 @@ import gc
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # of glibc's mallopt
 LARGE = 4 << 20  # bytes; the pixels of 1024 x 1024 px lie below it
 IN_HAND = 12 << 20  # bytes; what such a picture takes while it is scaled and written
-ARENAS = 2
+ARENAS = 1
 
 
 def keep_little() -> None:
-    """Have large blocks go back to the system as soon as they are free, and all threads share a few
-    heaps, of which little is kept.
+    """Have large blocks go back to the system as soon as they are free, and all threads share one
+    heap, of which little is kept.
 
     glibc would raise the first mark to 32 MB when it first sees a large block go, and then keep
     what lies beneath: a hundred megabytes for every thread that ever scaled a large picture. And
