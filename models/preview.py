@@ -41,7 +41,7 @@ class Projection:
         """An RGB image of one pixel per latent, from unscaled latents (channels, h, w)."""
         ones = torch.ones_like(latents[:1])
         pixels = torch.cat([latents, ones]).float().movedim(0, -1) @ self.factors
-        return Arrival(torch.nan_to_num(pixels).movedim(-1, 0)).image(black=True)
+        return Arrival(shown(pixels).movedim(-1, 0)).image(black=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,12 @@ class Tiny:
             seen = functional.interpolate(seen.float(), scale_factor=factor, mode="area")
         with torch.no_grad():
             (decoded,) = self.decoder.decode(seen.to(self.decoder.dtype), return_dict=False)[0]
-        return Arrival(torch.nan_to_num(decoded.float() / 2 + 0.5)).image(black=True)
+        return Arrival(shown(decoded.float() / 2 + 0.5)).image(black=True)
+
+
+def shown(pixels: torch.Tensor) -> torch.Tensor:
+    """Within 0 … 1, whatever they are: a preview that went wrong is no reason to end a picture."""
+    return torch.nan_to_num(pixels).clamp(0, 1)
 
 
 def of(vae: Any, tiny: Path | None) -> Preview:

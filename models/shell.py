@@ -38,13 +38,13 @@ def denoiser_name(pipe: DiffusionPipeline) -> str:
 
 
 @functools.cache
-def standing(kind: type[DiffusionPipeline], place: torch.device) -> type[Any]:
+def standing(kind: type[DiffusionPipeline], target: torch.device) -> type[Any]:
     """The same pipeline, told where its networks run.
 
     diffusers finds that out for every picture by walking all modules of all parts, in search of
     hooks; for the smallest of models that takes as long as the rest of a shell and its scheduler.
     """
-    return type(kind.__name__, (kind,), {"_execution_device": place})
+    return type(kind.__name__, (kind,), {"_execution_device": target})
 
 
 def shell(
@@ -52,7 +52,7 @@ def shell(
     kind: type[DiffusionPipeline],
     ask: Callable[[Call], Any],
     note: Callable[[str], None],
-    place: torch.device,
+    target: torch.device,
     *,
     scheduler: Any = None,
     merging: bool = True,
@@ -65,7 +65,7 @@ def shell(
     Args:
         ask: the easel's `ask`.
         note: the easel's `note`.
-        place: the device that its networks run on.
+        target: the device that its networks run on.
         scheduler: a scheduler of the caller's own; by default a copy of the pipeline's.
         merging: whether its forwards may be shared with other canvases.
         dress: the adapters that the denoiser is to wear.
@@ -74,7 +74,7 @@ def shell(
     """
     name = denoiser_name(pipe)
     parts: dict[str, Any] = dict(pipe.components)
-    parts["scheduler"] = copied(pipe.scheduler) if scheduler is None else scheduler
+    parts["scheduler"] = own_copy(pipe.scheduler) if scheduler is None else scheduler
     denoiser, vae = parts[name], parts["vae"]
     forward = paused(
         *(denoiser, "forward", ask),
@@ -87,7 +87,7 @@ def shell(
     parts["vae"] = StandIn(vae, decode=cast(vae, decode), encode=cast(vae, vae.encode))
     wanted = signature_of(kind, "__init__").parameters
     settings: Mapping[str, Any] = pipe.config | UNMARKED
-    own = standing(kind, place)(
+    own = standing(kind, target)(
         **{part: parts[part] for part in parts if part in wanted},
         **{key: settings[key] for key in SETTINGS if key in wanted and key in settings},
     )
@@ -95,13 +95,13 @@ def shell(
     return own
 
 
-def copied(scheduler: Any) -> Any:
-    """A scheduler of one's own, but for what is never changed in place: its tables and its config,
-    which would take longer to copy than all the rest."""
-    fixed = (
-        part for part in vars(scheduler).values() if isinstance(part, torch.Tensor | FrozenDict)
-    )
-    return copy.deepcopy(scheduler, {id(part): part for part in fixed})
+def own_copy(scheduler: Any) -> Any:
+    """A scheduler of one's own, but for its tables, which no scheduler changes in place. To copy
+    those, and its config down to the last number, would take longer than all the rest."""
+    parts = vars(scheduler).values()
+    shared = {id(part): part for part in parts if isinstance(part, torch.Tensor)}
+    configs = {id(part): FrozenDict(part) for part in parts if isinstance(part, FrozenDict)}
+    return copy.deepcopy(scheduler, shared | configs)
 
 
 def cast(vae: Any, method: Callable[..., Any]) -> Callable[..., Any]:

@@ -19,7 +19,10 @@ from models.shell import denoiser_name
 def tuned(pipe: Any, spec: ModelSpec, device: torch.device) -> Way:
     """Tune a pipeline whose parts are where they belong; how its shared forwards are run."""
     stays = spec.offload != "all"  # else weights move between two forwards, and hooks move them
-    way = compiling(pipe) if spec.tuning.compile and stays else plainly
+    if spec.tuning.compile and stays:
+        way = compiling(pipe)
+    else:
+        way = without_records(plainly) if stays else plainly
     if device.type == "cuda":
         in_channels_last(pipe)
         way = fastest_first(device, way)
@@ -27,14 +30,16 @@ def tuned(pipe: Any, spec: ModelSpec, device: torch.device) -> Way:
             way = without_tf32(way)
         if spec.tuning.graphs and stays:
             way = Graphs(way)
-    return without_records(way) if stays else way
+    return way
 
 
 def without_records(way: Way) -> Way:
     """The way, without what torch keeps of every tensor in case it is changed later or has to be
     told its share of an error. The same numbers; of a small network's time a twentieth is saved.
 
-    What comes out is copied to tensors of the usual kind, for pipelines may change theirs.
+    What comes out is copied to tensors of the usual kind, for pipelines may change theirs. Not for
+    what is compiled: it serves the mode alone in which it was compiled, and forwards without a rule
+    are run in the usual one.
     """
 
     def run(forward: Forward) -> Any:
@@ -51,7 +56,9 @@ def usual(output: Any) -> Any:
     """A forward's output, tensors or lists of them, as tensors that may be changed."""
     if isinstance(output, torch.Tensor):
         return output.clone()
-    return type(output)(usual(part) for part in output)
+    if isinstance(output, list | tuple):
+        return type(output)(usual(part) for part in output)
+    return output
 
 
 def compiling(pipe: Any) -> Way:

@@ -15,6 +15,7 @@ import diffusers
 import numpy as np
 import pytest
 import torch
+from torch._dynamo import eval_frame
 
 from models import compilation, host, tuning
 from models.checkpoint import Checkpoint
@@ -74,12 +75,12 @@ def parts_of(model: Checkpoint) -> tuple[Any, Any]:
 
 def compiled(name: str, folder: Path, backend: Backend, **said: Any) -> Checkpoint:
     """A model of which all is compiled that will be."""
-    model = load(name, folder, **said)
+    model = replace(load(name, folder, **said), way=bare_only(plainly))
     in_regions(*parts_of(model), backend=backend)
     with unsealed(lambda: None):
         rehearse(model, spec_of(name, folder, tuning=Tuning(compile=True)))
     seal()
-    return replace(model, way=tuning.without_records(bare_only(plainly)))
+    return model
 
 
 def painted(model: Checkpoint, *jobs: Any) -> dict[str, np.ndarray[Any, Any]]:
@@ -166,8 +167,12 @@ def test_a_model_is_compiled_only_if_asked(
 ) -> None:
     model = load("sd", folder_of("sd"))
     before = model.pipe.unet.mid_block.resnets[0]._compiled_call_impl
-    tuning.tuned(model.pipe, spec_of("sd", folder_of("sd"), tuning=Tuning(**said)), CPU)
+    way = tuning.tuned(model.pipe, spec_of("sd", folder_of("sd"), tuning=Tuning(**said)), CPU)
     assert before is None
+    stances: list[str] = []
+    forced = Forward(lambda: stances.append(eval_frame._stance.stance), {}, None, (("a", 1.0),))
+    way(forced)
+    assert stances == ["force_eager" if expected else "default"]
     parts = (model.pipe.unet.mid_block.resnets[0], model.pipe.vae.decoder)
     assert all((part._compiled_call_impl is not None) == expected for part in parts)
 

@@ -30,7 +30,9 @@ RULE = rule("x", batch="x")
 
 
 @pytest.mark.parametrize(
-    "form", [lambda x: (x, x + 1), lambda x: ([x, x],), lambda x: ([x], x)], ids=str
+    "form",
+    [lambda x: (x, x + 1), lambda x: ([x, x],), lambda x: ([x], x)],
+    ids=["tensors", "a list", "both"],
 )
 def test_torch_keeps_no_records_in_a_forward_and_may_change_what_comes_out(
     form: Callable[[torch.Tensor], tuple[object, ...]],
@@ -49,6 +51,17 @@ def test_torch_keeps_no_records_in_a_forward_and_may_change_what_comes_out(
     assert modes == [True]
     assert type(output) is tuple
     assert way(Forward(torch.is_inference_mode_enabled, {})) is False
+
+
+@pytest.mark.parametrize(("compile_", "expected"), [(False, True), (True, False)])
+def test_what_is_compiled_keeps_the_usual_mode(
+    folder_of: Callable[[str], Path], compile_: bool, expected: bool
+) -> None:
+    tuned = Tuning(compile=compile_)
+    spec = ModelSpec(id="m", family="sd", width=8, height=8, tuning=tuned)
+    way = tuning.tuned(load("sd", folder_of("sd")).pipe, spec, CPU)
+    seen = way(Forward(lambda x: (torch.is_inference_mode_enabled(),), {"x": 0}, RULE))
+    assert seen == (expected,)
 
 
 def test_weights_that_hooks_move_are_of_the_usual_kind(

@@ -1,6 +1,7 @@
 """What a process does for its memory."""
 
 import gc
+import platform
 import subprocess
 import sys
 
@@ -39,15 +40,14 @@ print(faults() - before, (resident() - kept) / 1e6)
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is glibc that is asked")
 def test_usual_pictures_are_kept_room_for_and_large_ones_are_not() -> None:
     def of(size: int) -> tuple[int, float]:
         command = [sys.executable, "-c", BLOCKS, str(size)]
         told = subprocess.run(command, capture_output=True, check=True, text=True).stdout.split()
         return int(told[0]), float(told[1])
 
-    usual, large = of(3 << 20), of(72 << 20)
+    usual, large = of(3 << 20), of(24 << 20)
     assert usual[0] < 100, "each block came from the system"
     assert usual[1] < 16
-    assert large[0] > 10 * (72 << 20) / (2 << 20), "large blocks did not go back"
-    assert large[1] < 16
+    assert large[1] < 16, "large blocks did not go back"
