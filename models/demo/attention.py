@@ -1,4 +1,4 @@
-"""FLUX attention written out, for training: the same numbers as diffusers' own, and quicker.
+"""Attention written out, for training: the same numbers as diffusers' own, and quicker.
 
 On a processor that multiplies bfloat16 matrices in hardware, the fused kernel's way back takes as
 long as all matrices of the network together; plain products compile to a fraction of it.
@@ -12,6 +12,28 @@ from torch import Tensor
 
 
 class PlainAttention:
+    """A processor for the attention of diffusers' UNets, without masks, norms and residuals."""
+
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: None = None,
+    ) -> Tensor:
+        told = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        query, key, value = (
+            layer(states).unflatten(-1, (attn.heads, -1))
+            for layer, states in (
+                (attn.to_q, hidden_states),
+                (attn.to_k, told),
+                (attn.to_v, told),
+            )
+        )
+        return attn.to_out[0](attended(query, key, value))
+
+
+class PlainFluxAttention:
     """A processor for diffusers' FluxAttention, of either kind of block."""
 
     def __call__(

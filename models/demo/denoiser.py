@@ -6,12 +6,16 @@ plain backgrounds come out in their exact colour.
 
 from collections.abc import Callable
 from random import Random
+from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
+from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
+from models.demo.attention import PlainAttention
 from models.demo.batches import captioned, phase_at, spread, tokenized
 from models.demo.latents import Latents
 from models.demo.recipe import UnetRecipe
@@ -28,7 +32,16 @@ class Denoiser(nn.Module):
         super().__init__()
         self.tokenizer: CLIPTokenizer = new_tokenizer()
         self.text = new_text_encoder(self.tokenizer, seed)
+        self.text.set_attn_implementation("eager")  # that is, plain products as well
         self.unet = new_unet(seed)
+        attention: Any = PlainAttention()
+        self.unet.set_attn_processor(attention)
+
+    def parts(self) -> list[nn.Module]:
+        """What is worth compiling. Not the UNet as a whole: compiled so by torch 2.13, the inner
+        two thirds of its weights got gradients of zero."""
+        pieces = (ResnetBlock2D, BasicTransformerBlock)
+        return [self.text, *(part for part in self.unet.modules() if isinstance(part, pieces))]
 
     def forward(self, noisy: Tensor, times: Tensor, tokens: Tensor) -> Tensor:
         """The predicted v, shaped as `noisy`."""
@@ -57,25 +70,41 @@ def new_unet(seed: int) -> UNet2DConditionModel:
 
 
 def unet_loss(
-    denoiser: Denoiser, recipe: UnetRecipe, latents: Latents, device: torch.device
+    denoiser: Denoiser,
+    recipe: UnetRecipe,
+    latents: Latents,
+    device: torch.device,
+    blocks: Latents | None = None,
 ) -> Callable[[int], Tensor]:
-    """The loss of a step number: mean squared error of v over that step's batch."""
+    """The loss of a step number: mean squared error of v over that step's batch, which is of
+    `blocks` in coarse phases."""
     signals = signal_levels().to(device)
 
     def loss(step: int) -> Tensor:
         seed = recipe.seed * 1_000_003 + step
         dice = torch.Generator().manual_seed(seed)
-        batch = captioned(phase_at(recipe.phases, step), latents, Random(seed))
+        phase = phase_at(recipe.phases, step)
+        shown = blocks if phase.coarse and blocks is not None else latents
+        batch = captioned(phase, shown, Random(seed))
         clean = batch.latents.to(device)
         noise = torch.randn(clean.shape, generator=dice).to(device)
-        times = (spread(len(clean), dice) * TIMES).long().clamp(0, TIMES - 1).to(device)
+        times = times_of(spread(len(clean), dice), recipe).to(device)
         signal = signals[times][:, None, None, None]
         rest = (1 - signal**2).sqrt()
         tokens = tokenized(denoiser.tokenizer, batch.captions).to(device)
-        guess = denoiser(signal * clean + rest * noise, times, tokens)
-        return (guess - (signal * noise - rest * clean)).square().mean()
+        with torch.autocast(device.type, torch.bfloat16):
+            guess = denoiser(signal * clean + rest * noise, times, tokens)
+        return (guess.float() - (signal * noise - rest * clean)).square().mean()
 
     return loss
+
+
+def times_of(evenly: Tensor, recipe: UnetRecipe) -> Tensor:
+    """Times 0..TIMES-1 from numbers 0..1 spread evenly: one in `recipe.even` of them stays where it
+    is, the others move to the middle, where outlines are decided."""
+    shares = torch.special.ndtri(evenly).sigmoid()
+    shares[:: recipe.even] = evenly[:: recipe.even]
+    return (shares * TIMES).long().clamp(0, TIMES - 1)
 
 
 def signal_levels() -> Tensor:

@@ -20,7 +20,7 @@ from transformers import (
     T5EncoderModel,
 )
 
-from models.demo.attention import PlainAttention
+from models.demo.attention import PlainFluxAttention
 from models.demo.batches import captioned, phase_at, spread, tokenized
 from models.demo.denoiser import TIMES
 from models.demo.latents import Latents
@@ -43,8 +43,12 @@ class FlowDenoiser(nn.Module):
         self.gist = CLIPTextModel(gist_config(self.tokenizer))
         self.words = T5EncoderModel(words_config(self.tokenizer))
         self.transformer = new_transformer()
-        attention: Any = PlainAttention()
+        attention: Any = PlainFluxAttention()
         self.transformer.set_attn_processor(attention)
+
+    def parts(self) -> list[nn.Module]:
+        """What is worth compiling."""
+        return list(self.children())
 
     def forward(self, noisy: Tensor, sigmas: Tensor, tokens: Tensor) -> Tensor:
         """The direction from the picture to the noise, shaped as `noisy`; sigmas are 0..1."""
@@ -62,12 +66,6 @@ class FlowDenoiser(nn.Module):
         ).sample
         size = height * REDUCTION, width * REDUCTION
         return FluxPipeline._unpack_latents(output, *size, REDUCTION)
-
-
-def hasten(denoiser: FlowDenoiser) -> None:
-    """Compiles the parts for training; takes a minute or two, and needs a C++ compiler."""
-    for part in (denoiser.transformer, denoiser.gist, denoiser.words):
-        part.compile(dynamic=False)
 
 
 def new_transformer() -> FluxTransformer2DModel:

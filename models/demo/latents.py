@@ -3,7 +3,7 @@
 There is one pool of scenes for each kind of scene in each frame.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -20,12 +20,13 @@ from models.demo.scenes import FRAMES, HELD_OUT, KINDS, Scene, compose
 from models.demo.vae import posterior_of
 
 AT_ONCE = 16
+BLOCK = 8  # pixels a side, of which the autoencoder makes one place
 
 
 @dataclass(frozen=True, slots=True)
 class Latents:
-    """Latents (scenes, 4, height / 8, width / 8) of each pool in half precision; times `scale`
-    they have unit variance."""
+    """Latents (scenes, 4, height / 8, width / 8) of each pool; times `scale` they have unit
+    variance."""
 
     pools: dict[Pool, Tensor]
     scale: float
@@ -76,6 +77,25 @@ def cached(
     kept["scale"] = float(kept["scale"])
     torch.save(kept, path)
     return Latents({pool: known[label(pool)] for pool in wanted}, kept["scale"])
+
+
+def coarse(pools: dict[Pool, int]) -> Latents:
+    """Mean colours of blocks in the place of latents; the fourth channel is where things are,
+    whatever their colours. So outlines are learned apart from colours and from fine edges."""
+    blocks = {
+        pool: torch.stack([blocks_of(training_scene(pool, index)) for index in range(count)])
+        for pool, count in pools.items()
+    }
+    spread = torch.cat([part.flatten() for part in blocks.values()]).std()
+    return Latents(blocks, float(1 / spread))
+
+
+def blocks_of(scene: Scene) -> Tensor:
+    """Of a plain scene: (4, height / 8, width / 8) in -1..1."""
+    things = tuple(replace(thing, color="white") for thing in scene.things)
+    stencil = replace(scene, background="black", things=things)
+    colors, places = pixels([draw(one).reduce(BLOCK) for one in (scene, stencil)])
+    return torch.cat([colors, places[:1]])
 
 
 def label(pool: Pool) -> str:

@@ -64,7 +64,8 @@ def orthogonal(matrices: Tensor) -> Tensor:
     wide = (wide / (wide.norm(dim=(-2, -1), keepdim=True) + 1e-7)).bfloat16()
     for _ in range(ROUNDS):
         gram = wide @ wide.mT
-        wide = a * wide + (b * gram + c * gram @ gram) @ wide
+        gram = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)  # b * gram + c * gram @ gram
+        wide = torch.baddbmm(wide, gram, wide, beta=a)
     return (wide.mT if tall else wide).to(matrices.dtype)
 
 

@@ -24,6 +24,9 @@ POOLS: dict[Pool, int] = {
 }
 
 
+COARSE: dict[Pool, int] = {("geometric", SQUARE): SCENES["geometric"][0]}
+
+
 @dataclass(frozen=True, slots=True)
 class VaeRecipe:
     seed: int = 11
@@ -42,6 +45,7 @@ class VaeRecipe:
 SHAPES_ONLY = (1.0, 0.0, 0.0, 0.0, 0.0)
 SINGLES = (0.4, 0.6, 0.0, 0.0, 0.0)
 EVERYTHING = (0.16, 0.26, 0.16, 0.20, 0.22)
+ALL_ROUND = (0.15, 0.25, 0.14, 0.18, 0.28)  # more landscapes
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,7 @@ class Phase:
 
     `square` is the share of steps in square frames; the rest is half wide, half tall, at two thirds
     of the batch, which is as many pixels. `explicit` is the share of longer captions that leave
-    nothing out.
+    nothing out. A coarse phase shows mean colours of blocks instead of latents.
     """
 
     steps: int
@@ -58,6 +62,7 @@ class Phase:
     square: float
     explicit: float
     batch: int = 64
+    coarse: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +70,13 @@ class UnetRecipe:
     seed: int = 12
     lr: float = 0.012  # of the matrices; AdamW takes a share of it
     warmup: int = 100
-    level: int = 2200  # the step at which the learning rate starts to fall
+    level: int = 2400  # the step at which the learning rate starts to fall
+    even: int = 4  # one time in so many is drawn evenly, the others mostly from the middle
     ema: float = 0.999
     phases: tuple[Phase, ...] = (
-        Phase(600, SHAPES_ONLY, 1.0, 0.5),
-        Phase(800, SINGLES, 0.7, 0.5),
-        Phase(3400, EVERYTHING, 0.6, 0.5),
+        Phase(720, SHAPES_ONLY, 1.0, 0.8, coarse=True),
+        Phase(600, SINGLES, 0.9, 0.7),
+        Phase(2380, ALL_ROUND, 0.6, 0.6),
     )
 
     @property
@@ -84,6 +90,7 @@ CONTINUED = UnetRecipe(
     lr=0.010,
     warmup=50,
     level=700,
+    even=1,
     phases=(Phase(500, SINGLES, 0.7, 0.5), Phase(1650, EVERYTHING, 0.6, 0.5)),
 )
 

@@ -6,7 +6,7 @@ First the autoencoder, then text encoder and UNet together, then the fp16 folder
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -19,13 +19,14 @@ from models.demo.denoiser import Denoiser, unet_loss
 from models.demo.enlarging import enlarger_loss, new_enlarger
 from models.demo.enlarging import finish as write_enlarger
 from models.demo.export import export, flow_pipeline, pipeline
-from models.demo.flow import FlowDenoiser, flow_loss, hasten
+from models.demo.flow import FlowDenoiser, flow_loss
 from models.demo.inheritance import inherit
-from models.demo.latents import Latents, cached
+from models.demo.latents import Latents, cached, coarse
 from models.demo.loop import Stage, read_kept, train
 from models.demo.muon import optimizers
 from models.demo.primer import Primer, primer_loss
 from models.demo.recipe import (
+    COARSE,
     CONTINUED,
     EnlargerRecipe,
     FlowRecipe,
@@ -64,6 +65,14 @@ class Run:
         nn.Module.to(model, self.device)  # in place; diffusers' own is typed for instances only
         return model
 
+    def hasten(self, parts: Iterable[nn.Module]) -> None:
+        """With --compile, compiles parts of a model for training; each new size of batch takes a
+        minute or more at its first step."""
+        if self.compiled:
+            torch._dynamo.config.recompile_limit = 64  # beyond it parts would stay as they are
+            for part in parts:
+                part.compile(dynamic=False)
+
 
 Recipe = VaeRecipe | UnetRecipe | PrimerRecipe | FlowRecipe | EnlargerRecipe
 
@@ -83,7 +92,9 @@ def train_unet(run: Run) -> None:
     if run.start is not None:
         print(f"{len(inherit(denoiser, run.start))} tokens are new", flush=True)
     latents = cached(latents_of(run), run.on(trained_vae(run.folder / "vae.pt")), run.device)
-    run.train("unet", denoiser, unet_loss(denoiser, recipe, latents, run.device), recipe)
+    run.hasten(denoiser.parts())
+    blocks = coarse(COARSE) if any(phase.coarse for phase in recipe.phases) else None
+    run.train("unet", denoiser, unet_loss(denoiser, recipe, latents, run.device, blocks), recipe)
 
 
 def train_primer(run: Run) -> None:
@@ -99,8 +110,7 @@ def train_flow(run: Run) -> None:
     scale = float(vae.config["scaling_factor"])
     latents = cached(run.folder / "latents-shipped.pt", vae, run.device)
     latents = Latents(latents.pools, scale)  # which the folder has to keep
-    if run.compiled:
-        hasten(denoiser)
+    run.hasten(denoiser.parts())
     run.train("flow", denoiser, flow_loss(denoiser, recipe, latents, run.device, teacher), recipe)
 
 
@@ -164,7 +174,7 @@ def main() -> None:
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoints in --out")
     parser.add_argument("--start", type=Path, help="the folder of an earlier sketch to go on from")
     parser.add_argument("--threads", type=int, default=1, help="of the CPU; last bits depend on it")
-    parser.add_argument("--compile", action="store_true", help="sketch-flux: needs a C++ compiler")
+    parser.add_argument("--compile", action="store_true", help="quicker; needs a C++ compiler")
     given = parser.parse_args()
     stages = MODELS[given.model]
     if given.stage not in (None, *stages):

@@ -12,20 +12,22 @@ import numpy as np
 import pytest
 import torch
 from diffusers import FluxPipeline, UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor2_0
 from torch import nn
 from transformers import CLIPTextModel
 
 from models.checkpoint import Family
 from models.contract import AnyEvent, Finished, Job, ModelSpec
-from models.demo.batches import captioned, phase_at, tokenized
-from models.demo.denoiser import Denoiser, unet_loss
+from models.demo.batches import captioned, phase_at, spread, tokenized
+from models.demo.denoiser import TIMES, Denoiser, times_of, unet_loss
 from models.demo.export import export, flow_pipeline, pipeline
 from models.demo.flow import FlowDenoiser, flow_loss
 from models.demo.inheritance import inherit
-from models.demo.latents import Latents, cached, training_scene
+from models.demo.latents import Latents, cached, coarse, training_scene
 from models.demo.loop import Stage, train
 from models.demo.muon import optimizers, orthogonal
 from models.demo.recipe import (
+    ALL_ROUND,
     CLOSING,
     EVERYTHING,
     POOLS,
@@ -33,10 +35,11 @@ from models.demo.recipe import (
     SINGLES,
     FlowRecipe,
     Phase,
+    Pool,
     UnetRecipe,
     VaeRecipe,
 )
-from models.demo.scenes import FRAMES, KINDS, SQUARE, WIDE
+from models.demo.scenes import FRAMES, KINDS, PALETTE, SQUARE, WIDE
 from models.demo.vae import new_vae, posterior_of, vae_batch, vae_loss
 from models.families import flux, sd
 from models.studio import Studio
@@ -76,7 +79,7 @@ def test_curricula_begin_with_single_things_and_end_with_all_that_is_promised() 
     first = phase_at(UnetRecipe().phases, 0).mix, phase_at(FlowRecipe().phases, 0).mix
     assert first == (SHAPES_ONLY, SINGLES)
     last = phase_at(UnetRecipe().phases, 10**9).mix, phase_at(FlowRecipe().phases, 10**9).mix
-    assert last == (EVERYTHING, CLOSING)
+    assert last == (ALL_ROUND, CLOSING)
     assert CLOSING[KINDS.index("land")] == 0
     for mix in last:
         assert sum(mix) == pytest.approx(1)
@@ -97,6 +100,38 @@ def test_latents_are_kept_in_their_file_and_made_only_once(tmp_path: Path) -> No
     again = cached(tmp_path / "latents.pt", new_vae(2), CPU, pools)
     assert again.scale == first.scale
     assert all(torch.equal(again.pools[pool], first.pools[pool]) for pool in pools)
+
+
+def test_coarse_scenes_are_colours_of_blocks_and_where_things_are() -> None:
+    pool = ("geometric", SQUARE)
+    blocks = coarse({pool: 3})
+    values = blocks.pools[pool]
+    assert values.shape == (3, 4, 16, 16)
+    assert float((values * blocks.scale).std()) == pytest.approx(1, abs=0.01)
+    for index in range(3):
+        thing = training_scene(pool, index).things[0]
+        places = values[index, 3] - values[index, 3].min()
+        covered = float((places / places.max()).mean()) * 128**2  # pixels
+        assert 0.15 < covered / thing.diameter**2 < 1.1
+        corner = values[index, :3, 0, 0] * 127.5 + 127.5
+        assert float((corner - torch.tensor(background_of(pool, index))).abs().max()) < 1
+
+
+def background_of(pool: Pool, index: int) -> tuple[int, int, int]:
+    return PALETTE[training_scene(pool, index).background]
+
+
+def test_a_coarse_phase_shows_blocks_and_another_one_latents() -> None:
+    denoiser = Denoiser(1)
+    phases = tuple(
+        Phase(1, SHAPES_ONLY, 1.0, 1.0, batch=4, coarse=blunt) for blunt in (True, False)
+    )
+    latents = blank()
+    blocks = Latents({pool: torch.ones_like(part) for pool, part in latents.pools.items()}, 1.0)
+    loss = unet_loss(denoiser, UnetRecipe(phases=phases), latents, CPU, blocks)
+    coarse_loss, fine_loss = loss(0).item(), loss(1).item()  # of a network that says zero
+    assert coarse_loss == pytest.approx(1, abs=0.1)
+    assert fine_loss < 0.6
 
 
 # --- the parts of the training ----------------------------------------------------------------
@@ -125,6 +160,29 @@ def test_muon_makes_all_directions_about_equally_strong() -> None:
     matrices = torch.randn(3, 32, 16) @ torch.diag(torch.logspace(0, -2, 16))
     strengths = torch.linalg.svdvals(orthogonal(matrices))
     assert 0.3 < float(strengths.min()) <= float(strengths.max()) < 1.4
+
+
+def test_one_time_in_so_many_is_drawn_evenly_and_the_others_mostly_from_the_middle() -> None:
+    evenly = spread(64, torch.Generator().manual_seed(0))
+    assert torch.equal(times_of(evenly, UnetRecipe(even=1)), (evenly * TIMES).long())
+    times = times_of(evenly, UnetRecipe(even=4))
+    assert torch.equal(times[::4], (evenly[::4] * TIMES).long())
+    among = float(((times > 0.25 * TIMES) & (times < 0.75 * TIMES)).float().mean())
+    assert 0.6 < among < 0.8
+
+
+def test_attention_written_out_gives_the_numbers_of_the_stock_one() -> None:
+    torch.manual_seed(0)
+    denoiser = Denoiser(1)
+    nn.init.normal_(denoiser.unet.conv_out.weight)
+    tokens = tokenized(denoiser.tokenizer, ["a red circle", "hills by day"])
+    given = torch.randn(2, 4, 16, 24), torch.tensor([5, 900]), tokens
+    with torch.no_grad():
+        plain = denoiser(*given)
+        denoiser.unet.set_attn_processor(AttnProcessor2_0())
+        denoiser.text.set_attn_implementation("sdpa")
+        stock = denoiser(*given)
+    assert torch.allclose(plain, stock, rtol=1e-4, atol=1e-4 * float(stock.abs().max()))
 
 
 @pytest.fixture
