@@ -27,12 +27,12 @@ def written(image: Image) -> bytes:
     """The image as a PNG file, losslessly."""
     header = struct.pack(">IIBBBBB", image.width, image.height, 8, COLOR_TYPES[image.mode], 0, 0, 0)
     body = deflate(differences(image), LEVEL)
-    wipe()
+    clear_registers()
     parts = (SIGNATURE, *chunk(b"IHDR", header), *chunk(b"IDAT", body), *chunk(b"IEND", b""))
     return b"".join(parts)
 
 
-def wipe() -> None:
+def clear_registers() -> None:
     """Clear the upper halves of the thread's vector registers.
 
     Intel's library leaves them in use, and whatever older instructions run in this thread next,

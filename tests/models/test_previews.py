@@ -14,6 +14,7 @@ from PIL import Image as Pillow
 from models.canvas import Unloadable
 from models.checkpoint import Checkpoint
 from models.contract import Image
+from models.preview import Projection
 from tests.models.sitter import Sitter, close, load
 from tests.models.stock import HEIGHT, STOCK, WIDTH, job, picture, raw
 
@@ -89,3 +90,10 @@ def test_a_tiny_autoencoder_of_another_model_is_refused(
     tiny_autoencoder(16).save_pretrained(tmp_path)
     with pytest.raises(Unloadable, match="16 channels; this model's have 4"):
         load("sd", folder_of("sd"), preview=str(tmp_path))
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_a_preview_that_went_wrong_is_shown_and_ends_no_picture(bad: float) -> None:
+    latents = torch.full((4, 2, 2), bad)
+    seen = Projection(torch.full((5, 3), 1e30)).render(latents)
+    assert (seen.width, seen.height, len(seen.pixels)) == (2, 2, 12)
