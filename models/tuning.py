@@ -13,6 +13,7 @@ from models.contract import ModelSpec
 from models.device import channels_last
 from models.graphs import Graphs
 from models.merge import Forward, Way, plainly
+from models.packing import with_packs
 from models.shell import denoiser_name
 
 
@@ -21,8 +22,12 @@ def tuned(pipe: Any, spec: ModelSpec, device: torch.device) -> Way:
     stays = spec.offload != "all"  # else weights move between two forwards, and hooks move them
     if spec.tuning.compile and stays:
         way = compiling(pipe)
+    elif stays:
+        way = without_records(plainly)
+        if device.type == "cpu":
+            way = with_packs([pipe.vae, getattr(pipe, denoiser_name(pipe))], way)
     else:
-        way = without_records(plainly) if stays else plainly
+        way = plainly
     if device.type == "cuda":
         in_channels_last(pipe)
         way = fastest_first(device, way)

@@ -1,0 +1,87 @@
+"""Convolutions whose weights are kept a second time, in the order in which a CPU multiplies them.
+
+oneDNN brings weights into that order at every call, which takes a twentieth to an eighth of a small
+network's forward. The numbers come out the same to the bit. How much it saves stands in
+docs/performance.md; the calls are those that torch's own compiler makes, under no public name.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
+from types import MappingProxyType
+from typing import Any, TypeAlias
+
+import torch
+from torch import nn
+
+from models.merge import Forward, Way
+
+MOST = 64 << 20  # bytes: in larger networks the order of weights costs little beside the arithmetic
+LEAST = 2  # rows: for a single one oneDNN has a quicker kernel that reads them as they are
+
+Packs: TypeAlias = Mapping[nn.Conv2d, torch.Tensor]
+
+_packs: ContextVar[Packs] = ContextVar("_packs", default=MappingProxyType({}))
+
+
+class PackedConv2d(nn.Conv2d):
+    """A convolution of (n, c, h, w) that uses its packed weights wherever `with_packs` says so."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002  torch's name
+        packed = _packs.get().get(self)
+        if packed is None or len(input) < LEAST:
+            return super().forward(input)
+        where = (self.padding, self.stride, self.dilation, self.groups)
+        # nothing follows it: "none", with no numbers and no name
+        call: Any = torch.ops.mkldnn._convolution_pointwise
+        return call(input, packed, self.bias, *where, "none", [], "")
+
+
+def with_packs(networks: Sequence[Any], way: Way) -> Way:
+    """The way, with packed convolutions in those of the networks that are small enough."""
+    if not usable():
+        return way
+    packs = {conv: packed(conv) for network in networks for conv in packable(network)}
+    if not packs:
+        return way
+    for conv in packs:
+        conv.__class__ = PackedConv2d
+
+    def run(forward: Forward) -> Any:
+        before = _packs.set(packs)
+        try:
+            return way(forward)
+        finally:
+            _packs.reset(before)
+
+    return run
+
+
+def usable() -> bool:
+    """Whether this processor is of the kind on which the numbers were seen to stay the same."""
+    cpu = torch.backends.cpu.get_cpu_capability()
+    return torch.backends.mkldnn.is_available() and cpu == "AVX512"
+
+
+def packable(network: Any) -> list[nn.Conv2d]:
+    """A network's convolutions of pictures, none if they are too large together."""
+    modules = network.modules() if isinstance(network, nn.Module) else ()
+    found = [part for part in modules if isinstance(part, nn.Conv2d) and fits(part)]
+    return found if sum(conv.weight.nbytes for conv in found) <= MOST else []
+
+
+def fits(conv: nn.Conv2d) -> bool:
+    """Whether it is of the common kind, of which the above is true."""
+    return (
+        type(conv) in (nn.Conv2d, PackedConv2d)
+        and conv.weight.dtype == torch.float32  # in bfloat16 not every processor can
+        and conv.groups == 1  # else another kernel is taken, with other last digits
+        and conv.padding_mode == "zeros"
+        and not isinstance(conv.padding, str)
+    )
+
+
+def packed(conv: nn.Conv2d) -> torch.Tensor:
+    """Its weights, in an order that only oneDNN knows."""
+    where = (conv.padding, conv.stride, conv.dilation, conv.groups)
+    call: Any = torch.ops.mkldnn._reorder_convolution_weight
+    return call(conv.weight.detach(), *where, None)
