@@ -13,6 +13,7 @@ from bench.subject import PROMPT, bare
 from models.checkpoint import Checkpoint
 from models.contract import Job
 from models.families import loader
+from models.merge import Forward
 from server.settings.config import load
 from server.settings.stock import model_spec
 
@@ -32,16 +33,30 @@ class Bare:
         self.paint(2)
 
     def paint(
-        self, steps: int, seed: int = 1, canvases: int = 1, *, enlarge: bool = False
+        self,
+        steps: int,
+        seed: int = 1,
+        canvases: int = 1,
+        *,
+        enlarge: bool = False,
+        tuned: bool = False,
     ) -> float:
-        """Seconds of one call that paints so many pictures; with those of the network that enlarges
-        them, if they are to be delivered larger."""
+        """Seconds of one call that paints so many pictures.
+
+        Args:
+            enlarge: the network takes part that enlarges what is to be delivered larger.
+            tuned: convolutions run as limner has them run, and not as they come.
+        """
         jobs = [self.job(steps, seed + canvas) for canvas in range(canvases)]
+
+        def painted() -> torch.Tensor:
+            return bare(self.model, *jobs)
+
         began = time.perf_counter()
-        painted = bare(self.model, *jobs)
+        pictures = self.model.way(Forward(painted, {})) if tuned else painted()
         if enlarge and self.model.enlarger is not None:
             with torch.no_grad():
-                self.model.enlarger.run(painted)
+                self.model.enlarger.run(pictures)
         return time.perf_counter() - began
 
     def job(self, steps: int, seed: int) -> Job:
