@@ -45,7 +45,7 @@ class Bare:
 
         Args:
             enlarge: the network takes part that enlarges what is to be delivered larger.
-            tuned: convolutions run as limner has them run, and not as they come.
+            tuned: networks run as limner has them run, and not as diffusers does.
         """
         jobs = [self.job(steps, seed + canvas) for canvas in range(canvases)]
 
@@ -53,7 +53,8 @@ class Bare:
             return bare(self.model, *jobs)
 
         began = time.perf_counter()
-        pictures = self.model.way(Forward(painted, {})) if tuned else painted()
+        with torch.inference_mode(tuned):
+            pictures = self.model.way(Forward(painted, {})) if tuned else painted()
         if enlarge and self.model.enlarger is not None:
             with torch.no_grad():
                 self.model.enlarger.run(pictures)

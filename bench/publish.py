@@ -89,7 +89,7 @@ def served(document: Document) -> Iterator[Sequence[str]]:
     if full := document.get("saturation"):
         what = f"images per second of a full server, to bare batches of {full['canvases']}"
         yield what, f"{full['served_to_bare']:.2f}"
-        yield "the same, with convolutions tuned in both", f"{full['served_to_tuned']:.2f}"
+        yield "the same, with networks tuned in both", f"{full['served_to_tuned']:.2f}"
     for name, each in document.get("sharing", {}).items():
         what = f"four requests of {name} steps together, against one by one"
         yield what, f"{each['ratio']:.2f} of the time; the shortest {each['shortest_ratio']:.1f} ×"

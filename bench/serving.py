@@ -53,9 +53,10 @@ class Session:
     rounds: int
 
     def ask(self, steps: int, seed: int = 1, px: int = 512, kind: str = "png") -> httpx2.Response:
-        """A picture as a file."""
+        """A picture as a file; prompts differ, or what was read of one would be remembered."""
         size = {"width": px, "height": px, "output_format": kind, "output_type": "file"}
-        body = {"model": "sketch", "prompt": PROMPT, "steps": steps, "seed": seed, **size}
+        prompt = f"{PROMPT} {seed}"
+        body = {"model": "sketch", "prompt": prompt, "steps": steps, "seed": seed, **size}
         return self.server.client.post(GENERATE, json=body).raise_for_status()
 
     def paint(self, steps: int, seed: int = 1) -> float:
@@ -122,7 +123,7 @@ def saturation(session: Session) -> Figures:
         before = busy([own])
         took = sum(bare.paint(bare.steps, seed + i, TOGETHER) for i in range(BATCHES))
         spent = busy([own]) - before
-        tuned = sum(bare.paint(bare.steps, seed, TOGETHER, tuned=True) for _ in range(BATCHES))
+        tuned = sum(bare.paint(bare.steps, seed + i, TOGETHER, tuned=True) for i in range(BATCHES))
         before = busy([worker])
         samples = asyncio.run(full(session, 6 * CLIENTS))
         theirs = (busy([worker]) - before) / len(samples)

@@ -25,7 +25,7 @@ def tuned(pipe: Any, spec: ModelSpec, device: torch.device) -> Way:
     elif stays:
         way = without_records(plainly)
         if device.type == "cpu":
-            way = with_packs([pipe.vae, getattr(pipe, denoiser_name(pipe))], way)
+            way = with_packs([getattr(pipe, denoiser_name(pipe)), pipe.vae.decoder], way)
     else:
         way = plainly
     if device.type == "cuda":

@@ -42,7 +42,7 @@ def test_tables_stand_where_the_pages_have_room_for_them(house: Path) -> None:
         assert text.endswith("\n<!-- end -->\nz\n")
         assert "0.25 s, of which serving is 12 ms (p95 20 ms) |" in text
         assert "| images per second of a full server, to bare batches of 4 | 0.96 |" in text
-        assert "| the same, with convolutions tuned in both | 0.93 |" in text
+        assert "| the same, with networks tuned in both | 0.93 |" in text
         assert "old" not in text
 
 

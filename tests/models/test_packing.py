@@ -1,6 +1,6 @@
-"""Weights in oneDNN's order change no number, and only forwards run by the way use them."""
+"""Weights in oneDNN's order change last digits at most, and are used by what the way runs alone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from models import packing, tuning
 from models.checkpoint import Checkpoint
 from models.contract import ModelSpec, Offload, Tuning
-from models.merge import Forward, plainly
+from models.merge import RULES, Forward, plainly
 from models.packing import with_packs
 from tests.models.commission import shipped
 from tests.models.sitter import load
@@ -46,6 +46,15 @@ def packed_calls(work: Callable[[], Any]) -> int:
     return seen.names.count(PACKED)
 
 
+@pytest.fixture(params=[1, 2], ids=["one thread", "two threads"])
+def threads(request: pytest.FixtureRequest) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("rows", [1, 2, 3, 16])
 @pytest.mark.parametrize("size", [(16, 16), (24, 16), (40, 8)])
 def test_sketch_predicts_the_same_to_the_bit(
@@ -58,19 +67,21 @@ def test_sketch_predicts_the_same_to_the_bit(
         "encoder_hidden_states": torch.randn(rows, 32, 128),
         "return_dict": False,
     }
+    forward = Forward(unet, arguments, RULES["UNet2DConditionModel.forward"])
     with torch.no_grad():
-        (expected,) = plainly(Forward(unet, arguments))
-        (found,) = sketch.way(Forward(unet, arguments))
+        (expected,) = plainly(forward)
+        (found,) = sketch.way(forward)
     assert torch.equal(found, expected)
     convolutions = sum(isinstance(part, nn.Conv2d) for part in unet.modules())
-    calls = packed_calls(lambda: sketch.way(Forward(unet, arguments)))
-    assert calls == (convolutions if rows > 1 else 0)
-    assert packed_calls(lambda: plainly(Forward(unet, arguments))) == 0
+    assert packed_calls(lambda: sketch.way(forward)) == (convolutions if rows > 1 else 0)
+    assert packed_calls(lambda: plainly(forward)) == 0
 
 
+@pytest.mark.usefixtures("threads")
 def test_sketch_decodes_the_same_to_the_bit(sketch: Checkpoint) -> None:
     vae, latents = sketch.pipe.vae, torch.randn(2, 4, 16, 24)
-    forward = Forward(vae.decode, {"z": latents, "return_dict": False})
+    rule = RULES["AutoencoderKL.decode"]
+    forward = Forward(vae.decode, {"z": latents, "return_dict": False}, rule)
     with torch.no_grad():
         assert torch.equal(sketch.way(forward)[0], plainly(forward)[0])
     assert packed_calls(lambda: sketch.way(forward)) > 0
@@ -83,20 +94,19 @@ def test_sketch_decodes_the_same_to_the_bit(sketch: Checkpoint) -> None:
         {"kernel_size": 3, "padding": 1, "stride": 2},
         {"kernel_size": (1, 3), "padding": (0, 1), "bias": False},
         {"kernel_size": 3, "dilation": 2},
+        {"kernel_size": 3, "groups": 4},
         {"kernel_size": 1},
     ],
     ids=str,
 )
-def test_every_kind_of_convolution_is_the_same_to_the_bit(
-    settings: dict[str, Any],
-) -> None:
-    conv, image = nn.Conv2d(8, 12, **settings), torch.randn(5, 8, 14, 10)
+def test_every_kind_of_convolution_is_the_same_to_its_last_digits(settings: dict[str, Any]) -> None:
+    conv, image = nn.Conv2d(128, 96, **settings), torch.randn(5, 128, 14, 10)
     expected = conv(image)
     forward = Forward(conv, {"input": image})
     with torch.no_grad():
         found = with_packs([conv], plainly)(forward)
         assert packed_calls(lambda: with_packs([conv], plainly)(forward)) == 1
-    assert torch.equal(found, expected)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -104,11 +114,10 @@ def test_every_kind_of_convolution_is_the_same_to_the_bit(
     [
         nn.Conv2d(4, 4, 3, padding="same"),
         nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"),
-        nn.Conv2d(4, 4, 3, groups=2),
         nn.Conv2d(4, 4, 3).bfloat16(),
         nn.Conv3d(4, 4, 1),
     ],
-    ids=["same", "reflect", "groups", "half", "video"],
+    ids=["same", "reflect", "half", "video"],
 )
 def test_what_cannot_be_packed_stays_as_it_is(conv: nn.Module) -> None:
     kind = type(conv)
