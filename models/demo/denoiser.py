@@ -88,7 +88,7 @@ def unet_loss(
         batch = captioned(phase, shown, Random(seed))
         clean = batch.latents.to(device)
         noise = torch.randn(clean.shape, generator=dice).to(device)
-        times = times_of(spread(len(clean), dice), recipe).to(device)
+        times = times_of(spread(len(clean), dice), phase.even).to(device)
         signal = signals[times][:, None, None, None]
         rest = (1 - signal**2).sqrt()
         tokens = tokenized(denoiser.tokenizer, batch.captions).to(device)
@@ -99,11 +99,11 @@ def unet_loss(
     return loss
 
 
-def times_of(evenly: Tensor, recipe: UnetRecipe) -> Tensor:
-    """Times 0..TIMES-1 from numbers 0..1 spread evenly: one in `recipe.even` of them stays where it
+def times_of(evenly: Tensor, even: int) -> Tensor:
+    """Times 0..TIMES-1 from numbers 0..1 spread evenly: one in `even` of them stays where it
     is, the others move to the middle, where outlines are decided."""
     shares = torch.special.ndtri(evenly).sigmoid()
-    shares[:: recipe.even] = evenly[:: recipe.even]
+    shares[::even] = evenly[::even]
     return (shares * TIMES).long().clamp(0, TIMES - 1)
 
 

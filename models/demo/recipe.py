@@ -54,7 +54,8 @@ class Phase:
 
     `square` is the share of steps in square frames; the rest is half wide, half tall, at two thirds
     of the batch, which is as many pixels. `explicit` is the share of longer captions that leave
-    nothing out. A coarse phase shows mean colours of blocks instead of latents.
+    nothing out. A coarse phase shows mean colours of blocks instead of latents. Of the times, one
+    in `even` is drawn evenly, the others mostly from the middle, where outlines are decided.
     """
 
     steps: int
@@ -63,6 +64,7 @@ class Phase:
     explicit: float
     batch: int = 64
     coarse: bool = False
+    even: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +72,12 @@ class UnetRecipe:
     seed: int = 12
     lr: float = 0.012  # of the matrices; AdamW takes a share of it
     warmup: int = 100
-    level: int = 2400  # the step at which the learning rate starts to fall
-    even: int = 4  # one time in so many is drawn evenly, the others mostly from the middle
+    level: int = 3000  # the step at which the learning rate starts to fall
     ema: float = 0.999
     phases: tuple[Phase, ...] = (
-        Phase(720, SHAPES_ONLY, 1.0, 0.8, coarse=True),
-        Phase(600, SINGLES, 0.9, 0.7),
-        Phase(2380, ALL_ROUND, 0.6, 0.6),
+        Phase(720, SHAPES_ONLY, 1.0, 0.8, coarse=True, even=4),
+        Phase(600, SINGLES, 0.9, 0.7, even=4),
+        Phase(3680, ALL_ROUND, 0.6, 0.5),
     )
 
     @property
@@ -90,7 +91,6 @@ CONTINUED = UnetRecipe(
     lr=0.010,
     warmup=50,
     level=700,
-    even=1,
     phases=(Phase(500, SINGLES, 0.7, 0.5), Phase(1650, EVERYTHING, 0.6, 0.5)),
 )
 

@@ -164,8 +164,8 @@ def test_muon_makes_all_directions_about_equally_strong() -> None:
 
 def test_one_time_in_so_many_is_drawn_evenly_and_the_others_mostly_from_the_middle() -> None:
     evenly = spread(64, torch.Generator().manual_seed(0))
-    assert torch.equal(times_of(evenly, UnetRecipe(even=1)), (evenly * TIMES).long())
-    times = times_of(evenly, UnetRecipe(even=4))
+    assert torch.equal(times_of(evenly, 1), (evenly * TIMES).long())
+    times = times_of(evenly, 4)
     assert torch.equal(times[::4], (evenly[::4] * TIMES).long())
     among = float(((times > 0.25 * TIMES) & (times < 0.75 * TIMES)).float().mean())
     assert 0.6 < among < 0.8
