@@ -37,7 +37,8 @@ def captioned(phase: Phase, latents: Latents, rng: Random) -> Batch:
         pool = latents.pools[kind, frame]
         index = int(rng.random() * len(pool))
         parts.append(pool[index])
-        texts.append(caption(training_scene((kind, frame), index), rng, phase.explicit))
+        scene = training_scene((kind, frame), index)
+        texts.append(caption(scene, rng, phase.explicit, phase.terse))
     return Batch(torch.stack(parts).float() * latents.scale, texts)
 
 

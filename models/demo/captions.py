@@ -23,7 +23,7 @@ from models.demo.scenes import (
 )
 
 EMPTY = 0.10  # share of captions without a word: the other half of classifier-free guidance
-BARE = 0.10  # share of one word or two, so that a negative prompt such as "red" is known text
+TERSE = 0.10  # share of one word or two, so that a negative prompt such as "red" is known text
 FILLED = 0.05  # share that opens with words of no consequence
 FILLERS = ("a picture of", "a drawing of", "a simple sketch of", "a flat icon of", "a photo of")
 TEMPLATES = (
@@ -36,13 +36,13 @@ TEMPLATES = (
 LIGHTS = {"by day": "the sun", "at sunset": "the sun", "at night": "the moon"}
 
 
-def caption(scene: Scene, rng: Random, explicit: float = 0.0) -> str:
-    """A training caption of the scene, at most 20 words; of the longer ones the share `explicit`
-    leaves nothing out."""
+def caption(scene: Scene, rng: Random, explicit: float = 0.0, terse: float = TERSE) -> str:
+    """A training caption of the scene, at most 20 words: the share `terse` of one word or two; of
+    the longer ones the share `explicit` leaves nothing out."""
     mark = rng.random()
     if mark < EMPTY:
         return ""
-    if mark < EMPTY + BARE:
+    if mark < EMPTY + terse:
         return bare(scene, rng)
     if rng.random() < explicit:
         return full_caption(scene, pick(rng, TEMPLATES))
@@ -86,7 +86,7 @@ def bare(scene: Scene, rng: Random) -> str:
     thing = pick(rng, scene.things)
     words = (thing.color, thing.shape, f"{thing.color} {thing.shape}", scene.background, thing.size)
     known = len(scene.things) == 1  # the size of one of several is nobody's
-    return pick(rng, words, (0.38, 0.27, 0.15, 0.15, 0.05 * known))
+    return pick(rng, words, (0.27, 0.26, 0.15, 0.27, 0.05 * known))
 
 
 def subject(scene: Scene, rng: Random) -> tuple[str, str]:

@@ -5,6 +5,7 @@ Steps are counted, never timed, so that the same script does the same work on an
 
 from dataclasses import dataclass
 
+from models.demo.captions import TERSE
 from models.demo.scenes import FRAMES, SQUARE, Frame
 
 Pool = tuple[str, Frame]  # a kind of scene in a frame
@@ -53,9 +54,10 @@ class Phase:
     """So many steps of a batch size on a mix of scenes.
 
     `square` is the share of steps in square frames; the rest is half wide, half tall, at two thirds
-    of the batch, which is as many pixels. `explicit` is the share of longer captions that leave
-    nothing out. A coarse phase shows mean colours of blocks instead of latents. Of the times, one
-    in `even` is drawn evenly, the others mostly from the middle, where outlines are decided.
+    of the batch, which is as many pixels. `terse` is the share of captions of one word or two,
+    `explicit` that of the longer ones which leave nothing out. A coarse phase shows mean colours of
+    blocks instead of latents. Of the times, one in `even` is drawn evenly, the others mostly from
+    the middle, where outlines are decided.
     """
 
     steps: int
@@ -65,6 +67,7 @@ class Phase:
     batch: int = 64
     coarse: bool = False
     even: int = 1
+    terse: float = TERSE
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +75,13 @@ class UnetRecipe:
     seed: int = 12
     lr: float = 0.012  # of the matrices; AdamW takes a share of it
     warmup: int = 100
-    level: int = 3000  # the step at which the learning rate starts to fall
+    level: int = 4500  # the step at which the learning rate starts to fall
     ema: float = 0.999
     phases: tuple[Phase, ...] = (
         Phase(720, SHAPES_ONLY, 1.0, 0.8, coarse=True, even=4),
         Phase(600, SINGLES, 0.9, 0.7, even=4),
         Phase(3680, ALL_ROUND, 0.6, 0.5),
+        Phase(1300, ALL_ROUND, 0.6, 0.5, terse=0.25),
     )
 
     @property

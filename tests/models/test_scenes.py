@@ -1,5 +1,6 @@
 """The demo model's grammar and measures, on drawn originals; no torch, no weights."""
 
+from collections import Counter
 from itertools import pairwise
 from random import Random
 
@@ -256,6 +257,18 @@ def test_some_captions_are_empty_and_some_a_single_word() -> None:
     lengths = [len(caption(single(Random(index)), rng, 0.5).split()) for index in range(2000)]
     assert 0.07 < lengths.count(0) / 2000 < 0.13
     assert 0.05 < lengths.count(1) / 2000 < 0.13
+    terse = [len(caption(single(Random(index)), rng, 1.0, 0.3).split()) for index in range(2000)]
+    assert 0.26 < sum(length in (1, 2) for length in terse) / 2000 < 0.34
+
+
+def test_a_color_alone_is_as_often_the_background_s_as_the_thing_s() -> None:
+    """Else a negative colour would be kept out of one more than of the other."""
+    rng, said = Random(6), Counter[str]()
+    for index in range(4000):
+        drawn = single(Random(index))
+        if (word := caption(drawn, rng, terse=1.0)) in PALETTE:
+            said["thing" if word == drawn.things[0].color else "background"] += 1
+    assert 0.85 < said["thing"] / said["background"] < 1.15
 
 
 def test_a_place_lies_further_out_in_a_wide_frame() -> None:
