@@ -12,7 +12,7 @@ STEPS = 4
 GUIDANCE = 4.0
 SIZES = (2, 3, 4, 6, 8, 12, 16)  # canvases per forward that are tried, in order
 WORTHWHILE = 1.05  # times as many canvases per second as with fewer
-COMPANY = 3.0  # times as long as alone that a call in company may take
+COMPANY = 3.5  # times as long as alone that a call in company may take
 PATIENCE = 10.0  # seconds; a device this slow gains nothing from larger forwards
 ALIKE = 0.75  # of an area; what is not smaller by more has the same caps
 
@@ -27,8 +27,9 @@ class WarmUpFailed(Exception):
 def warm_up(model: Model, spec: ModelSpec) -> tuple[Cap, ...]:
     """Paint in ever larger company; for each kind of call and size, how many canvases it may hold.
 
-    That many still raised throughput, and cost none of them thrice its time alone. The largest size
-    comes first: what there is no time to measure is smaller, and has the caps of a larger one.
+    That many still raised throughput, and kept none waiting COMPANY times as long as alone. The
+    largest size comes first: what there is no time to measure is smaller, and has the caps of a
+    larger one.
 
     Raises:
         WarmUpFailed: a picture did not come out.

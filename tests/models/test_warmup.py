@@ -62,7 +62,7 @@ def canvases(caps: Sequence[Cap]) -> dict[str, int]:
     [
         (lambda n, _: 0.01, 8),  # company is free
         (lambda n, _: 0.03 * n, 1),  # company gains nothing
-        (lambda n, _: 0.03 * (1 + 0.7 * (n - 1)), 3),  # it gains, until it costs thrice the time
+        (lambda n, _: 0.03 * (1 + 0.52 * (n - 1)), 4),  # it gains, until it takes COMPANY as long
         (lambda n, _: 0.01 if n <= 2 else 0.03, 2),
         (lambda n, _: 0.025 if n == 3 else 0.01, 8),  # one bad measurement decides nothing
     ],
