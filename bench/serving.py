@@ -19,6 +19,7 @@ from typing import Any, TypeAlias
 
 import httpx2
 import psutil
+from prometheus_client.parser import text_string_to_metric_families
 from rich.progress import track
 
 from bench import mix
@@ -38,8 +39,7 @@ Figures: TypeAlias = dict[str, Any]
 GENERATE = "/aimo/api/v1/image/generate"
 WAYS = {"1024 px, PNG": (1024, "png"), "1024 px, JPEG": (1024, "jpeg"), "512 px, PNG": (512, "png")}
 MIXES = {"8/10/12/14": (8, 10, 12, 14), "5/10/20/40": (5, 10, 20, 40)}
-TOGETHER = 8  # canvases of a batch, served and bare: as the shipped configuration has it
-CLIENTS = 2 * TOGETHER  # so that whoever is done leaves no place empty while the next one is asked
+CLIENTS = 16  # twice as many as places, so that none is empty while the next picture is asked for
 BATCHES = 4  # bare ones in a row
 SOAK = 200
 
@@ -115,31 +115,44 @@ def overhead(session: Session, px: int, kind: str) -> Figures:
 
 def saturation(session: Session) -> Figures:
     """Images per second of a full server against bare batches of the same size, in turns."""
-    bare, rounds = session.bare, track(range(session.rounds), "saturation", transient=True)
+    bare, together = session.bare, cap(session)
+    rounds = track(range(session.rounds), "saturation", transient=True)
     asyncio.run(full(session, 2 * CLIENTS))
     rows: list[Mapping[str, float]] = []
     worker, own = session.processes()["worker"], psutil.Process()
     for seed in rounds:
         before = busy([own])
-        took = sum(bare.paint(bare.steps, seed + i, TOGETHER) for i in range(BATCHES))
+        took = sum(bare.paint(bare.steps, seed + i, together) for i in range(BATCHES))
         spent = busy([own]) - before
-        tuned = sum(bare.paint(bare.steps, seed + i, TOGETHER, tuned=True) for i in range(BATCHES))
+        tuned = sum(bare.paint(bare.steps, seed + i, together, tuned=True) for i in range(BATCHES))
         before = busy([worker])
         samples = asyncio.run(full(session, 6 * CLIENTS))
         theirs = (busy([worker]) - before) / len(samples)
-        painted = BATCHES * TOGETHER
+        painted = BATCHES * together
         rates = {"bare": painted / took, "tuned": painted / tuned, "served": steady(samples)}
         rows.append(rates | {"cpu": spent / painted / theirs})
     return {
         "clients": CLIENTS,
         "steps": bare.steps,
-        "canvases": TOGETHER,
+        "canvases": together,
         "bare_images_per_second": rounded(each["bare"] for each in rows),
         "served_images_per_second": rounded(each["served"] for each in rows),
         "served_to_bare": rounded(each["served"] / each["bare"] for each in rows),
         "served_to_tuned": rounded(each["served"] / each["tuned"] for each in rows),
         "cpu_of_bare_to_worker": rounded(each["cpu"] for each in rows),
     }
+
+
+def cap(session: Session) -> int:
+    """How many pictures of that size the worker puts into one forward at the most."""
+    spec = session.bare.spec
+    told = session.server.client.get("/metrics").raise_for_status().text
+    wanted = {"kind": "forward", "model": spec.id, "size": f"{spec.width}x{spec.height}"}
+    samples = [each for part in text_string_to_metric_families(told) for each in part.samples]
+    (found,) = (
+        each.value for each in samples if each.name == "limner_batch_cap" and each.labels == wanted
+    )
+    return round(found)
 
 
 async def full(session: Session, count: int) -> list[Sample]:

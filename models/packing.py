@@ -6,7 +6,7 @@ digits, those of the shipped models not at all. The calls are those that torch's
 under no public name.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Any, TypeAlias
@@ -39,11 +39,11 @@ class PackedConv2d(nn.Conv2d):
         return call(input, packed, self.bias, *where, "none", [], "")
 
 
-def with_packs(networks: Sequence[Any], way: Way) -> Way:
-    """The way, with packed convolutions in those of the networks that are small enough."""
+def with_packs(network: nn.Module, way: Way) -> Way:
+    """The way, with packed convolutions in the network if it is small enough."""
     if not usable():
         return way
-    packs = {conv: packed(conv) for network in networks for conv in packable(network)}
+    packs = {conv: packed(conv) for conv in packable(network)}
     if not packs:
         return way
     for conv in packs:
@@ -65,10 +65,9 @@ def usable() -> bool:
     return torch.backends.mkldnn.is_available() and cpu == "AVX512"
 
 
-def packable(network: Any) -> list[nn.Conv2d]:
+def packable(network: nn.Module) -> list[nn.Conv2d]:
     """A network's convolutions of pictures, none if they are too large together."""
-    modules = network.modules() if isinstance(network, nn.Module) else ()
-    found = [part for part in modules if isinstance(part, nn.Conv2d) and fits(part)]
+    found = [part for part in network.modules() if isinstance(part, nn.Conv2d) and fits(part)]
     return found if sum(conv.weight.nbytes for conv in found) <= MOST else []
 
 

@@ -24,8 +24,8 @@ def tuned(pipe: Any, spec: ModelSpec, device: torch.device) -> Way:
         way = compiling(pipe)
     elif stays:
         way = without_records(plainly)
-        if device.type == "cpu":
-            way = with_packs([getattr(pipe, denoiser_name(pipe)), pipe.vae.decoder], way)
+        if device.type == "cpu" and denoiser_name(pipe) == "unet":
+            way = with_packs(pipe.unet, way)
     else:
         way = plainly
     if device.type == "cuda":

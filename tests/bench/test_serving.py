@@ -110,6 +110,7 @@ def test_everything_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert small["of_which_ms"]["encode"] > 0
     assert found["saturation"]["served_to_bare"] > 0
     assert found["saturation"]["served_to_tuned"] > 0
+    assert 2 <= found["saturation"]["canvases"] <= 8
     assert found["listeners"]["ratio"] > 0
     assert found["stalls"]["idle"]["ticks"] > 100 < found["stalls"]["loaded"]["ticks"]
     assert {*found["memory"]["mb"]} == {"server", "worker"}
