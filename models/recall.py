@@ -4,18 +4,28 @@ Exact: what is remembered is what would be computed again. Knows pipelines only 
 """
 
 import functools
+import re
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from inspect import Signature
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
 from models.signatures import signature_of
 
 METHODS = ("encode_prompt", "_encode_prompt")  # by whichever name a pipeline calls it
+# These read both prompts in one call, and give in turns what came of them: prompt, negative, and
+# once more, pooled. What came of the prompt they also take in its place.
+IN_TURNS = {
+    f"{name}{task}Pipeline"
+    for name in ("StableDiffusion", "StableDiffusionXL", "StableDiffusion3")
+    for task in ("", "Img2Img", "Inpaint")
+}
 MOST = 64  # prompts
 MOST_BYTES = 256 * 2**20  # of a model; a long prompt of a large one takes four megabytes
+
+Kind: TypeAlias = tuple[type, str, Hashable]  # a pipeline's class, its method, what is worn
 
 
 class Recall:
@@ -53,8 +63,10 @@ class Recall:
                 setattr(own, name, kept)
 
     def _remembering(
-        self, method: Callable[..., Any], signature: Signature, kind: Hashable
+        self, method: Callable[..., Any], signature: Signature, kind: Kind
     ) -> Callable[..., Any]:
+        own, name, _ = kind
+        in_turns = name == "encode_prompt" and own.__name__ in IN_TURNS
 
         @functools.wraps(method)
         def replacement(*args: Any, **kwargs: Any) -> Any:
@@ -63,9 +75,25 @@ class Recall:
             said = comparable(bound.arguments)
             if said is None:
                 return method(*args, **kwargs)
+            if in_turns and bound.arguments["do_classifier_free_guidance"]:
+                return self._in_turns(kind, method, bound.arguments)
             return self._recalled((kind, said), lambda: method(*args, **kwargs))
 
         return replacement
+
+    def _in_turns(
+        self, kind: Kind, method: Callable[..., Any], said: Mapping[str, Any]
+    ) -> tuple[Any, ...]:
+        """The two prompts apart: most pictures have a new one and the same negative one."""
+        first = {**said, **silent(said, "negative_prompt"), "do_classifier_free_guidance": False}
+        found = self._recalled((kind, comparable(first)), lambda: method(**first))
+        second = {**said, **silent(said, "prompt")}
+        like = found[0].shape  # all that the other one depends on
+        given = dict(zip(("prompt_embeds", "pooled_prompt_embeds"), found[::2], strict=False))
+        negative: Sequence[Any] = self._recalled(
+            (kind, comparable(second), like), lambda: method(**{**second, **given})[1::2]
+        )
+        return tuple(part for both in zip(found[::2], negative, strict=True) for part in both)
 
     def _recalled(self, key: Hashable, make: Callable[[], Any]) -> Any:
         if key in self._kept:
@@ -78,6 +106,11 @@ class Recall:
             while len(self._kept) > self._most or self.size > self._most_bytes:
                 self._kept.popitem(last=False)
         return value
+
+
+def silent(said: Mapping[str, Any], name: str) -> dict[str, None]:
+    """No text in the argument of that name, nor in those with a number behind it."""
+    return {each: None for each in said if re.fullmatch(rf"{name}(_\d)?", each)}
 
 
 def comparable(value: Any) -> Hashable:

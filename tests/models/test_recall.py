@@ -60,6 +60,21 @@ def test_a_prompt_is_read_once_and_the_picture_is_the_same_to_the_bit(
     reader.close()
 
 
+@pytest.mark.parametrize("name", ["sd", "sdxl", "sd3"])
+def test_a_negative_prompt_is_read_once_beside_any_other(
+    model_of: Callable[[str], Checkpoint], name: str
+) -> None:
+    model = replace(model_of(name), recall=Recall())
+    reader = Reader(model)
+    for task in STOCK[name]:
+        alone = replace(model, recall=Recall())
+        first = paint(alone, task, prompt="one")
+        both = reader.since()
+        assert paint(alone, task, prompt="two") != first
+        assert 0 < reader.since() <= both / 2
+    reader.close()
+
+
 def test_a_prompt_that_is_read_with_an_image_is_read_each_time(
     model_of: Callable[[str], Checkpoint],
 ) -> None:
