@@ -8,7 +8,7 @@ import math
 from PIL import Image, ImageDraw
 
 from models.demo.outlines import OUTLINES
-from models.demo.scenes import PALETTE, SIDE, Frame, Land, Point, Scene
+from models.demo.scenes import LIT_SIDE, PALETTE, SIDE, Frame, Land, Point, Scene
 
 OVERSAMPLE = 3
 Color = tuple[int, int, int]
@@ -93,16 +93,16 @@ def sky(time: str, size: Frame) -> Image.Image:
 
 
 def shine(pen: ImageDraw.ImageDraw, land: Land, size: Frame, radius: int) -> None:
-    """The sun or the moon, on the left or on the right; at sunset it is low."""
-    x = size[0] * (0.28 if land.form[0] < 0.5 else 0.72)
-    y = size[1] * ((0.44 if land.time == "at sunset" else 0.2) + 0.04 * land.form[1])
+    """The sun or the moon; at sunset it is low."""
+    x = size[0] * (0.5 + 0.22 * LIT_SIDE[land.time])
+    y = size[1] * ((0.44 if land.time == "at sunset" else 0.2) + 0.04 * land.form[0])
     pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=LIGHTS[land.time])
 
 
 def ridge(land: Land, number: int) -> list[Point]:
     """The upper edge of the far (0) or near (1) ground, from left to right, shares of the frame."""
     level = HORIZON + 0.18 * number
-    first, second = land.form[2 + 2 * number : 4 + 2 * number]
+    first, second = land.form[1 + 2 * number : 3 + 2 * number]
     if land.ground == "sea":
         return [(0.0, level), (1.0, level)]
     if land.ground == "hills":

@@ -15,10 +15,12 @@ from models.demo.drawing import draw
 from models.demo.measures import (
     Marks,
     Pixels,
+    lights,
     look,
     mark,
     middle,
     most_common_color,
+    shape_in,
     share_of,
     tally,
     view_of,
@@ -151,20 +153,32 @@ def counts(painter: Painter, count: int) -> Scores:
 
 
 def lands(painter: Painter, count: int) -> Scores:
-    """Share of landscapes of the asked ground, at the asked time, with the asked thing's colour."""
+    """Share of landscapes of the asked ground, at the asked time, with a light or none as asked,
+    and with the asked thing's colour and outline."""
     scenes = held_out(count, landscape)
-    pictures = painted(painter, scenes)
-    asked = [(scene.land.ground, scene.land.time) for scene in scenes if scene.land is not None]
-    seen = [view_of(picture) for picture in pictures]
-    colored = [
-        shows_thing(picture, scene)
-        for picture, scene in zip(pictures, scenes, strict=True)
-        if scene.things
+    views = [
+        (picture, scene, scene.land)
+        for picture, scene in zip(painted(painter, scenes), scenes, strict=True)
+        if scene.land is not None
     ]
+    seen = [(view_of(picture), (land.ground, land.time)) for picture, _, land in views]
+    with_thing = [view for view in views if view[1].things]
+    without = [view for view in views if not view[1].things]
     return {
-        "lands: ground": share([a[0] == b[0] for a, b in zip(seen, asked, strict=True)]),
-        "lands: time": share([a[1] == b[1] for a, b in zip(seen, asked, strict=True)]),
-        "lands: color of the thing": share(colored),
+        "lands: ground": share([found[0] == asked[0] for found, asked in seen]),
+        "lands: time": share([found[1] == asked[1] for found, asked in seen]),
+        "lands: light": share(
+            [lights(picture, land) == land.light for picture, _, land in without]
+        ),
+        "lands: color of the thing": share(
+            [shows_thing(picture, scene) for picture, scene, _ in with_thing]
+        ),
+        "lands: shape of the thing": share(
+            [
+                shape_in(picture, land, scene.things[0].color) == scene.things[0].shape
+                for picture, scene, land in with_thing
+            ]
+        ),
     }
 
 

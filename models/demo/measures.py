@@ -9,14 +9,28 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from models.demo.drawing import DAYLIGHT, GROUNDS, SKIES, dimmed, silhouette
-from models.demo.scenes import PALETTE, PLACES, SHAPES, SIDE, SIZES, SQUARE, Frame, Scene, anchor
+from models.demo.drawing import DAYLIGHT, GROUNDS, LIGHTS, SKIES, dimmed, silhouette
+from models.demo.scenes import (
+    LIT_SIDE,
+    PALETTE,
+    PLACES,
+    PROPS,
+    SHAPES,
+    SIDE,
+    SIZES,
+    SQUARE,
+    Frame,
+    Land,
+    Scene,
+    anchor,
+)
 
 Pixels = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
 COLORS = tuple(PALETTE)
 GRID = 48  # side of the square on which outlines are compared
+NEAR = 36.0  # levels of RGB; nearer to a colour than that is about that colour
 LEAST = 60  # pixels; fewer than these of one colour are no object
 
 
@@ -99,7 +113,12 @@ def nearest_colors(picture: Pixels) -> NDArray[np.intp]:
 
 def distance(picture: Pixels, color: str) -> NDArray[np.float32]:
     """Squared RGB distance of every pixel to a palette colour."""
-    difference = picture.astype(np.float32) - np.asarray(PALETTE[color], dtype=np.float32)
+    return off(picture, PALETTE[color])
+
+
+def off(picture: Pixels, color: tuple[int, int, int]) -> NDArray[np.float32]:
+    """Squared RGB distance of every pixel to a colour."""
+    difference = picture.astype(np.float32) - np.asarray(color, dtype=np.float32)
     return np.square(difference).sum(axis=-1)
 
 
@@ -176,6 +195,28 @@ def pieces(mask: Mask) -> int:
         if (grown == numbers).all():
             return int((np.bincount(numbers.ravel())[1:] >= LEAST).sum())
         numbers = grown
+
+
+def lights(picture: Pixels, land: Land) -> int:
+    """How many suns, or moons, are up in a landscape in which nothing else is."""
+    return pieces(like(picture, LIGHTS[land.time]))
+
+
+def shape_in(picture: Pixels, land: Land, color: str) -> str:
+    """Which of the things that may stand in a landscape is in it, in that colour and on the side
+    where no light is; "" if none is."""
+    middle = picture.shape[1] // 2
+    side = picture[:, :middle] if LIT_SIDE[land.time] > 0 else picture[:, middle:]
+    mask = like(side, PALETTE[color])
+    if mask.sum() < LEAST:
+        return ""
+    fits = {name: overlap(square_up(mask), template(name)) for name in PROPS[land.ground]}
+    return max(fits, key=lambda name: fits[name])
+
+
+def like(picture: Pixels, color: tuple[int, int, int]) -> Mask:
+    """The pixels that are about of a colour."""
+    return off(picture, color) < NEAR**2
 
 
 def view_of(picture: Pixels) -> tuple[str, str]:

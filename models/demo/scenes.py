@@ -64,6 +64,7 @@ PROPS: dict[str, tuple[str, ...]] = {  # what may stand in a land
     "mountains": ("house", "tree", "balloon"),
     "sea": ("boat", "balloon"),
 }
+LIT_SIDE = {"by day": -1, "at sunset": 1, "at night": -1}  # where the light stands, -1 is left
 KINDS = ("geometric", "thing", "count", "pair", "land")
 
 Point = tuple[float, float]
@@ -87,7 +88,7 @@ class Thing:
 class Land:
     """The ground of a landscape, its time of day, whether the sun or moon is up, and its outline.
 
-    `form` holds numbers 0..1 that the drawing turns into slopes and the place of the sun.
+    `form` holds five numbers 0..1 that the drawing turns into slopes and the height of the light.
     """
 
     ground: str
@@ -175,16 +176,20 @@ def arrangement(count: int, frame: Frame, *, upright: bool) -> list[Point]:
 
 
 def landscape(rng: Random, frame: Frame = SQUARE) -> Scene:
-    """A land at a time of day; half of them have a thing in them."""
+    """A land at a time of day; half of them have a thing in them.
+
+    Where light and thing stand follows from the time. Left to chance, and told by no word, both
+    were painted on either side at once.
+    """
     ground, time = pick(rng, LANDS), pick(rng, TIMES)
-    land = Land(ground, time, rng.random() < 0.7, tuple(rng.random() for _ in range(6)))
+    land = Land(ground, time, rng.random() < 0.7, tuple(rng.random() for _ in range(5)))
     if rng.random() < 0.5:
         return Scene("", (), frame=frame, land=land)
     shape = pick(rng, PROPS[ground])
     color = pick(rng, ("red", "orange", "yellow", "purple", "pink", "white"))
-    x = (-0.22, 0.22)[land.form[0] < 0.5]  # the sun is on the other side
+    x = -0.22 * LIT_SIDE[time]  # the light is on the other side
     y = -0.2 if shape == "balloon" else 0.16
-    thing = at(rng, spot(frame, x, y), shape, color, jitter(rng, 38.0, 2.0))
+    thing = at(rng, spot(frame, x, y), shape, color, one_diameter(rng))
     return Scene("", (thing,), frame=frame, land=land)
 
 

@@ -1,6 +1,7 @@
 """The demo model's grammar and measures, on drawn originals; no torch, no weights."""
 
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 from random import Random
 
@@ -11,12 +12,14 @@ from models.demo.captions import caption, full_caption, plain_caption, words
 from models.demo.drawing import draw, silhouette
 from models.demo.measures import (
     Pixels,
+    lights,
     look,
     mark,
     middle,
     most_common_color,
     nearest_colors,
     pieces,
+    shape_in,
     share_of,
     tally,
     view_of,
@@ -28,8 +31,10 @@ from models.demo.scenes import (
     KINDS,
     LANDS,
     MARGIN,
+    ONE_OF_SEVERAL,
     PALETTE,
     PLACES,
+    PROPS,
     SHAPES,
     SIDE,
     SIZES,
@@ -106,8 +111,28 @@ def test_drawn_originals_are_counted_and_their_lands_told(frame: Frame) -> None:
         seen = tally(pixels(asked))
         assert seen == (asked.background, asked.things[0].color, len(asked.things))
         asked = landscape(Random(HELD_OUT + index), frame)
-        assert asked.land is not None
-        assert view_of(pixels(asked)) == (asked.land.ground, asked.land.time)
+        picture, land = pixels(asked), asked.land
+        assert land is not None
+        assert view_of(picture) == (land.ground, land.time)
+        if asked.things:
+            assert shape_in(picture, land, asked.things[0].color) == asked.things[0].shape
+        else:
+            assert lights(picture, land) == land.light
+
+
+def test_in_a_land_a_second_light_and_another_shape_are_noticed() -> None:
+    land = Land("hills", "by day", True, (0.5,) * 5)
+    lit = pixels(Scene("", (), land=land))
+    assert lights(lit, land) == 1
+    twice = lit.copy()
+    twice[:60, 64:] = lit[:60, 63::-1]
+    assert lights(twice, land) == 2
+    assert lights(pixels(Scene("", (), land=replace(land, light=False))), land) == 0
+    for shape in PROPS["hills"]:
+        thing = Thing(shape, "red", "medium", "", 92, 84, ONE_OF_SEVERAL)
+        picture = pixels(Scene("", (thing,), land=land))
+        assert shape_in(picture, land, "red") == shape
+        assert shape_in(picture, land, "pink") == ""
 
 
 def test_pieces_are_counted_by_connection_and_specks_are_not() -> None:
@@ -181,7 +206,7 @@ def test_silhouettes_differ() -> None:
 
 def test_lands_differ_by_ground_and_by_time() -> None:
     looks = {
-        (ground, time): pixels(Scene("", (), land=Land(ground, time, False, (0.5,) * 6)))
+        (ground, time): pixels(Scene("", (), land=Land(ground, time, False, (0.5,) * 5)))
         for ground in LANDS
         for time in TIMES
     }
@@ -226,7 +251,7 @@ def test_alike_things_are_counted_in_words() -> None:
 
 
 def test_the_caption_of_a_land_names_the_time_the_light_and_the_thing() -> None:
-    sea, hills = (Land(ground, "at night", True, (0.0,) * 6) for ground in ("sea", "hills"))
+    sea, hills = (Land(ground, "at night", True, (0.0,) * 5) for ground in ("sea", "hills"))
     boat = Thing("boat", "orange", "medium", "", 0, 0, 0)
     assert full_caption(Scene("", (), land=hills)) == "hills at night with the moon"
     assert full_caption(Scene("", (boat,), land=sea)) == (
