@@ -2,8 +2,8 @@
 
 oneDNN brings weights into that order at every call, which takes 4 to 12 % of a small network's
 forward. Another of its kernels may come to be taken for it: numbers then differ in their last
-digits, those of the shipped models not at all. The calls are those that torch's own compiler makes,
-under no public name.
+digits, those of the shipped models on some processors only. The calls are those that torch's own
+compiler makes, under no public name.
 """
 
 from collections.abc import Mapping

@@ -174,9 +174,8 @@ def crowded(text: bytes | bytearray) -> bool:
 
 def _reason(error: Exception, text: bytes | bytearray) -> str:
     """What is wrong, and near which key if that can be told."""
-    if isinstance(error, UnicodeDecodeError):
-        found = text.find(error.object[: error.end])  # not there if the string has escapes
-        return _near(text, found + error.start if found >= 0 else 0) + "a string is not UTF-8"
+    if (undecodable := _not_utf8(text)) is not None:
+        return _near(text, undecodable) + "a string is not UTF-8"
     # The path that msgspec adds leaves the keys out, so it helps nobody.
     said = str(error).partition(" - at ")[0].removeprefix("JSON is malformed: ")
     told = re.search(r"\(byte (\d+)\)", said)
@@ -188,6 +187,15 @@ def _reason(error: Exception, text: bytes | bytearray) -> str:
     elif re.match(rb"nan|inf", text[at : at + 3], re.IGNORECASE):
         said = "NaN and Infinity are not JSON"
     return _near(text, at) + said
+
+
+def _not_utf8(text: bytes | bytearray) -> int | None:
+    """The first byte that is not UTF-8, which msgspec names in some versions only."""
+    try:
+        str(text, "utf-8")
+    except UnicodeDecodeError as error:
+        return error.start
+    return None
 
 
 def _near(text: bytes | bytearray, at: int) -> str:

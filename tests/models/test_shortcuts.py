@@ -184,8 +184,8 @@ def test_the_cache_is_that_of_diffusers(model_of: Callable[[str], Checkpoint], n
     recorder = Recorder()
     asked = long("owl", "generate", guidance=1.0, negative_prompt="")
     model_of(name).paint(asked, 0, [], None, recorder)
-    denoiser = model_of(name).pipe.transformer
-    theirs = copy.deepcopy(denoiser)
+    # Both copies: products of weights that lie otherwise in memory may differ in their last digits.
+    denoiser, theirs = (copy.deepcopy(model_of(name).pipe.transformer) for _ in range(2))
     theirs.enable_cache(diffusers.FirstBlockCacheConfig(threshold=CACHES[name]))
     known, skipped = FirstBlock(Blocks(denoiser, CACHES[name])), []
     with torch.no_grad(), theirs.cache_context("cond"):

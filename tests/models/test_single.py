@@ -131,6 +131,16 @@ def clip(encoder: Any) -> list[tuple[str, torch.Tensor]]:
     return [(name, tensor) for name, tensor in tensors if not name.startswith("text_projection")]
 
 
+def moved(pipe: Any) -> Any:
+    """The pipeline with its weights where torch puts them: products of those that lie otherwise in
+    memory, as a file has them, may differ in their last digits."""
+    for part in pipe.components.values():
+        if isinstance(part, torch.nn.Module):
+            for weight in part.parameters():
+                weight.data = weight.data.clone()
+    return pipe
+
+
 def test_a_whole_checkpoint_needs_no_weights_of_its_base(
     made: Callable[[str], Made], bare: Path
 ) -> None:
@@ -144,7 +154,7 @@ def test_a_whole_checkpoint_needs_no_weights_of_its_base(
     }
     ours, theirs = (
         pipe(**said, generator=torch.Generator().manual_seed(1)).images
-        for pipe in (load(file, bare), StableDiffusionPipeline.from_pretrained(folder))
+        for pipe in map(moved, (load(file, bare), StableDiffusionPipeline.from_pretrained(folder)))
     )
     assert torch.equal(ours, theirs)
 
