@@ -20,7 +20,7 @@ from torch import Tensor
 from models.demo.drawing import draw
 from models.demo.latents import pixels
 from models.demo.recipe import EnlargerRecipe
-from models.demo.scenes import FRAMES, KINDS, SQUARE, Scene, compose, pick
+from models.demo.scenes import FRAMES, KINDS, Scene, compose, pick
 from models.demo.vae import posterior_of, wanted
 
 TIMES = 4
@@ -56,9 +56,9 @@ def given_back(
     return pictures
 
 
-def drawn(scene: Scene) -> Tensor:
-    """The scene at the larger size, (3, 4h, 4w) in 0..1."""
-    image = np.asarray(draw(scene, TIMES), dtype=np.float32) / 255
+def drawn(scene: Scene, times: int = TIMES) -> Tensor:
+    """The scene at so many times its size, (3, h, w) in 0..1."""
+    image = np.asarray(draw(scene, times), dtype=np.float32) / 255
     return torch.from_numpy(image).permute(2, 0, 1)
 
 
@@ -108,17 +108,3 @@ def finish(network: Compact, file: Path) -> None:
     halved = {name: part.half().contiguous() for name, part in network.state_dict().items()}
     save_file(halved, file)
     file.chmod(0o644)  # safetensors writes it for the owner alone
-
-
-@torch.no_grad()
-def decibels(
-    enlarge: Callable[[Tensor], Tensor], vae: AutoencoderKL, seeds: Sequence[int], noise: float
-) -> float:
-    """PSNR of enlarged square scenes against those drawn at the larger size, over all pixels."""
-    dice, errors = torch.Generator().manual_seed(0), []
-    for seed in seeds:
-        scene = compose(KINDS[seed % 2], Random(seed), SQUARE)
-        (painted,) = given_back(vae, [scene], [noise], dice)
-        large = enlarge(painted[None])[0].clamp(0, 1)
-        errors.append((large - drawn(scene).to(large.device)).square().mean())
-    return float(-10 * torch.stack(errors).mean().log10())

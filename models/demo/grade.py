@@ -1,6 +1,7 @@
 """Grades a trained folder on prompts it never saw: `python -m models.demo.grade DIR`.
 
-Prints a table and exits 1 below the gate. The exams themselves are in `exams`.
+Prints a table and exits 1 below the gate. The exams themselves are in `exams`; of a folder that
+holds an enlarger, `sharpness` tells how much it gains.
 """
 
 import argparse
@@ -17,7 +18,9 @@ from models.demo import exams
 from models.demo.exams import Score, Scores, held_out
 from models.demo.painter import Painter
 from models.demo.scenes import TALL, WIDE
+from models.demo.sharpness import comparison
 from models.demo.sheet import sheet
+from models.demo.train import shipped_vae
 
 GATE = {
     "background": 0.98,
@@ -30,7 +33,7 @@ GATE = {
     "inpaint: shape": 0.60,
     "negative: before": 0.10,
     "negative: fall": 0.80,
-    "gain of guidance: all five": 0.05,
+    "gain of guidance: shape": 0.05,
     "VAE, dB": 33.0,
 }
 
@@ -47,7 +50,7 @@ def examined(painter: Painter, count: int, *, brief: bool) -> Iterator[Scores]:
     yield exams.in_frame(painter, "wide", WIDE, count // 2)
     yield exams.in_frame(painter, "tall", TALL, count // 2)
     yield exams.pairs(painter, count) | exams.counts(painter, count // 2)
-    yield exams.lands(painter, count // 2) | exams.inpainting(painter, count // 2)
+    yield exams.lands(painter, count // 2) | exams.inpainting(painter, count)
     yield exams.negatives(painter, max(200, count))
     yield exams.guidance_gain(painter, scenes) | exams.ceiling(painter, count)
     yield {"seconds per picture": seconds_each(painter)}
@@ -87,6 +90,9 @@ def main() -> None:
     parser.add_argument("--brief", action="store_true", help="what a few prompts tell, quickly")
     given = parser.parse_args()
     torch.set_num_threads(1)
+    if (enlarger := given.folder / "model.safetensors").exists():
+        print("\n".join(comparison(enlarger, shipped_vae(), given.prompts)))
+        return
     painter = Painter(given.folder, given.steps, given.guidance)
     if given.sheet:
         sheet(painter, given.sheet)

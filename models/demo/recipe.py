@@ -75,13 +75,14 @@ class UnetRecipe:
     seed: int = 12
     lr: float = 0.012  # of the matrices; AdamW takes a share of it
     warmup: int = 100
-    level: int = 4500  # the step at which the learning rate starts to fall
+    level: int = 6300  # the step at which the learning rate starts to fall
     ema: float = 0.999
     phases: tuple[Phase, ...] = (
         Phase(720, SHAPES_ONLY, 1.0, 0.8, coarse=True, even=4),
         Phase(600, SINGLES, 0.9, 0.7, even=4),
         Phase(3680, ALL_ROUND, 0.6, 0.5),
         Phase(1300, ALL_ROUND, 0.6, 0.5, terse=0.25),
+        Phase(4200, ALL_ROUND, 0.6, 0.7, terse=0.15),
     )
 
     @property
@@ -114,11 +115,12 @@ class PrimerRecipe:
     steps: int = 900
 
 
-# Without landscapes.
+# Without landscapes, but for the last.
 PLAIN = (0.30, 0.36, 0.14, 0.20, 0.0)
 OUTLINES = (0.50, 0.30, 0.08, 0.12, 0.0)
 BOTH = (0.18, 0.27, 0.15, 0.40, 0.0)
 CLOSING = (0.32, 0.36, 0.13, 0.19, 0.0)
+WHOLE = (0.20, 0.26, 0.18, 0.16, 0.20)
 TAUGHT = 2954
 
 
@@ -130,7 +132,7 @@ class FlowRecipe:
     seed: int = 14
     lr: float = 0.02
     warmup: int = 100
-    level: int = 5190
+    level: int = 8600
     taught: int = TAUGHT  # the step from which `sketch` sets the targets ...
     clear: float = 0.3  # ... above this share of noise; below it sees no better than its sibling
     middle: float = 1.2  # mean and spread of the shares from then on, as logits
@@ -142,6 +144,7 @@ class FlowRecipe:
         Phase(1324, OUTLINES, 0.7, 0.85),
         Phase(912, BOTH, 0.6, 0.7),
         Phase(2210, CLOSING, 0.6, 0.8),
+        Phase(2800, WHOLE, 0.6, 0.7),
     )
 
     @property

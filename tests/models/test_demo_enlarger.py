@@ -6,13 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image as Pillow
 from torch.nn import functional
 
 from models.demo.drawing import draw
 from models.demo.enlarging import (
     TIMES,
-    decibels,
     enlarger_loss,
     finish,
     new_enlarger,
@@ -22,6 +20,7 @@ from models.demo.enlarging import (
 from models.demo.muon import optimizers
 from models.demo.recipe import EnlargerRecipe
 from models.demo.scenes import HELD_OUT
+from models.demo.sharpness import decibels, lanczos
 from models.demo.train import shipped_vae
 from models.enlarging import Enlarger
 
@@ -77,18 +76,11 @@ def test_it_learns_and_its_file_enlarges(tmp_path: Path) -> None:
     assert enlarger.scale == TIMES
 
 
-def lanczos(pictures: torch.Tensor) -> torch.Tensor:
-    bytes_ = (pictures[0].permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
-    size = bytes_.shape[1] * TIMES, bytes_.shape[0] * TIMES
-    large = Pillow.fromarray(bytes_).resize(size, Pillow.Resampling.LANCZOS)
-    return torch.from_numpy(np.asarray(large, dtype=np.float32) / 255).permute(2, 0, 1)[None]
-
-
 def test_the_shipped_one_is_sharper_than_lanczos() -> None:
     assert SHIPPED.stat().st_size <= 2e6
     enlarger, vae = Enlarger.load(SHIPPED, CPU), shipped_vae()
     seeds = range(HELD_OUT, HELD_OUT + 12)
     for noise in (0.0, 0.1):
         ours = decibels(enlarger.run, vae, seeds, noise)
-        theirs = decibels(lanczos, vae, seeds, noise)
+        theirs = decibels(lanczos(TIMES), vae, seeds, noise)
         assert ours > theirs + 0.5, (ours, theirs)
