@@ -44,6 +44,17 @@ ROWS: tuple[tuple[Frame, tuple[str, ...]], ...] = (
         ),
     ),
     (
+        SQUARE,
+        (
+            "a red boat on the sea by day with the sun",
+            "the sea at sunset with the sun",
+            "mountains at sunset with the sun",
+            "a white house on hills by day with the sun",
+            "a white tree on mountains at night with the moon",
+            "a purple balloon above the sea by day with the sun",
+        ),
+    ),
+    (
         WIDE,
         (
             "a white cat on the left on a blue background",
