@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from models.demo.captions import plain_caption
-from models.demo.exams import both_sides, held_out
-from models.demo.measures import Marks, middle, share_of, tally, view_of
+from models.demo.exams import both_sides, held_out, shows_thing
+from models.demo.measures import Marks, lights, middle, share_of, tally, view_of
 from models.demo.scenes import SHAPES, SIDE, TALL, WIDE, Frame, landscape, pair, several
 from tests.models.commission import DEMO, Shipped, hole, plain, shipped
 
@@ -67,11 +67,19 @@ def test_it_counts_to_three(sketch: Shipped) -> None:
     assert sum(n == len(scene.things) for n, scene in zip(seen, asked, strict=True)) >= 8
 
 
-def test_landscapes_are_of_their_ground_and_hour(sketch: Shipped) -> None:
-    asked = held_out(10, landscape)
-    seen = [view_of(picture) for picture in sketch.painted(asked)]
-    lands = [(scene.land.ground, scene.land.time) for scene in asked if scene.land]
-    assert sum(one == other for one, other in zip(seen, lands, strict=True)) >= 8
+def test_landscapes_have_their_ground_hour_light_and_thing(sketch: Shipped) -> None:
+    asked = held_out(24, landscape)
+    views = [
+        (picture, scene, scene.land)
+        for picture, scene in zip(sketch.painted(asked), asked, strict=True)
+        if scene.land
+    ]
+    seen = [view_of(picture) == (land.ground, land.time) for picture, _, land in views]
+    assert sum(seen) >= 22
+    lit = [lights(picture, land) == land.light for picture, one, land in views if not one.things]
+    assert sum(lit) >= 0.6 * len(lit) > 5
+    shown = [shows_thing(picture, scene) for picture, scene, _ in views if scene.things]
+    assert sum(shown) >= 0.7 * len(shown) > 5
 
 
 def test_a_negative_colour_stays_away(sketch: Shipped) -> None:
