@@ -49,7 +49,10 @@ async def run(given: argparse.Namespace, dialect: Dialect, mixed: Mix) -> list[d
     ) as client:
         mixed = await with_models(client, dialect, mixed)
         await warm_up(client, dialect, mixed, given)
-        return [await one(client, dialect, mixed, shape, given) for shape in shapes(given)]
+        return [
+            await one(client, dialect, Plan(mixed, given.seed, turn), shape, given)
+            for turn, shape in enumerate(shapes(given))
+        ]
 
 
 async def with_models(client: httpx2.AsyncClient, dialect: Dialect, mixed: Mix) -> Mix:
@@ -70,9 +73,9 @@ async def warm_up(
     client: httpx2.AsyncClient, dialect: Dialect, mixed: Mix, given: argparse.Namespace
 ) -> None:
     """Every kind of request a few times, one after the other; what fails here fails the script."""
-    for kind in mixed.request:
-        calm = kind.model_copy(update={"cancel": 0.0})
-        load = Load(client, dialect, Plan(mix.plain([calm]), 0), given.limit, lambda _: None)
+    for place, kind in enumerate(mixed.request):
+        plan = Plan(mix.plain([kind.model_copy(update={"cancel": 0.0})]), given.seed, -1 - place)
+        load = Load(client, dialect, plan, given.limit, lambda _: None)
         await load.closed(1, 0, given.warm_up)
         bad = [sample for sample in load.samples if not sample.good]
         if bad:
@@ -82,7 +85,7 @@ async def warm_up(
 async def one(
     client: httpx2.AsyncClient,
     dialect: Dialect,
-    mixed: Mix,
+    plan: Plan,
     shape: Shape,
     given: argparse.Namespace,
 ) -> dict[str, Any]:
@@ -95,7 +98,7 @@ async def one(
             failed = not (sample.good or sample.left)
             progress.update(task, advance=1, bad=progress.tasks[task].fields["bad"] + failed)
 
-        load = Load(client, dialect, Plan(mixed, given.seed), given.limit, note)
+        load = Load(client, dialect, plan, given.limit, note)
         if shape.offline:
             await load.offline(shape.offline)
         elif shape.clients:
@@ -145,7 +148,9 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--limit", type=float, default=600.0, help="seconds an answer may take")
     parser.add_argument("--warm-up", type=int, default=2, help="requests of each kind")
     parser.add_argument("--slo", type=float, help="seconds; default: three times the median")
-    parser.add_argument("--seed", type=int, default=0, help="of the order and the arrivals")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of order, arrivals, prompts: not twice for one server"
+    )
     parser.add_argument("--out", type=Path, help="write NAME.json, NAME.md and NAME.png there")
     return parser
 

@@ -111,7 +111,7 @@ def _ask_aimo(planned: Planned) -> Ask:
     kind = planned.kind
     body = _some(
         model=kind.model or "default",
-        prompt=kind.prompt,
+        prompt=planned.prompt,
         n=kind.n,
         width=str(kind.width),
         height=str(kind.height),
@@ -142,7 +142,7 @@ def _ask_openai(planned: Planned) -> Ask:
     kind = planned.kind
     body = _some(
         model=kind.model or None,
-        prompt=kind.prompt,
+        prompt=planned.prompt,
         n=kind.n,
         size=f"{kind.width}x{kind.height}",
         response_format="b64_json",
@@ -177,7 +177,7 @@ def _ask_venice(planned: Planned) -> Ask:
     if kind.task == "generate":
         body = _some(
             model=kind.model or "default",
-            prompt=kind.prompt,
+            prompt=planned.prompt,
             width=min(kind.width, 1280),
             height=min(kind.height, 1280),
             steps=kind.steps,
@@ -192,7 +192,9 @@ def _ask_venice(planned: Planned) -> Ask:
     base, _ = _images(kind)
     return Ask(
         "/image/edit",
-        json=_some(model=kind.model or None, prompt=kind.prompt, image=_url(base), safe_mode=False),
+        json=_some(
+            model=kind.model or None, prompt=planned.prompt, image=_url(base), safe_mode=False
+        ),
     )
 
 
@@ -211,7 +213,7 @@ def _read_venice(kind: str, body: bytes) -> Answer:
 
 def _ask_depicta(planned: Planned) -> Ask:
     kind = planned.kind
-    body = _some(model=kind.model or None, prompt=kind.prompt, image_size="1K")
+    body = _some(model=kind.model or None, prompt=planned.prompt, image_size="1K")
     if kind.task == "generate":
         return Ask("/generate/image", json=body)
     base, _ = _images(kind)

@@ -139,6 +139,18 @@ def test_a_plan_is_the_same_for_its_seed_and_follows_its_weights() -> None:
     assert sum(each.leaves for each in drawn) == pytest.approx(750, abs=100)
 
 
+def test_another_turn_of_a_plan_is_the_same_with_prompts_that_nobody_has_read() -> None:
+    mixed = mix.plain([Kind(name="a", cancel=0.5), Kind(name="b", same_prompt=True)])
+    turns = [[plan.draw() for _ in range(200)] for plan in (Plan(mixed, 1), Plan(mixed, 1, 1))]
+    orders = [[(each.number, each.kind, each.leaves) for each in drawn] for drawn in turns]
+    assert orders[0] == orders[1]
+    prompts = [each.prompt for drawn in turns for each in drawn if each.kind.name == "a"]
+    assert len({*prompts}) == len(prompts)
+    assert all(prompt.startswith("a red circle on a blue background ") for prompt in prompts)
+    same = {each.prompt for drawn in turns for each in drawn if each.kind.name == "b"}
+    assert same == {"a red circle on a blue background"}
+
+
 def test_the_shipped_mixes_are_right() -> None:
     files = [*(ROOT / "bench" / "mixes").glob("*.toml")]
     assert files
