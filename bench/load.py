@@ -21,6 +21,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from bench import machine, mix, report, words
 from bench.drive import Load
 from bench.mix import Kind, Mix, Plan, Task
+from bench.publish import kept, publish
 from bench.speech import DIALECTS, Dialect
 from bench.tally import Sample, summary
 
@@ -164,6 +165,8 @@ def arguments() -> argparse.ArgumentParser:
         "--seed", type=int, default=0, help="of order, arrivals, prompts: not twice for one server"
     )
     parser.add_argument("--out", type=Path, help="write NAME.json, NAME.md and NAME.png there")
+    parser.add_argument("--device", default="CPU", help="that the server paints on, for --publish")
+    parser.add_argument("--publish", action="store_true", help="keep them, and write the tables")
     return parser
 
 
@@ -209,6 +212,8 @@ def main(arguments_: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments_)
     if not given.seconds and not given.count and not given.offline:
         parser.error("one of --seconds and --count must end the load")
+    if given.publish and given.out:
+        parser.error("--publish has names of its own; leave --out out")
     try:
         mixed = mix_of(given)
     except (OSError, ValueError) as error:
@@ -220,7 +225,7 @@ def main(arguments_: Sequence[str] | None = None) -> None:
     dialect = DIALECTS[given.dialect]
     if given.base is not None:
         dialect = replace(dialect, base=given.base.rstrip("/"))
-    facts = machine.facts()
+    facts = machine.facts() | {"device": given.device}
     loads = asyncio.run(run(given, dialect, mixed))
     document = {
         "machine": facts,
@@ -232,10 +237,12 @@ def main(arguments_: Sequence[str] | None = None) -> None:
         "loads": loads,
     }
     print(report.text(document))
-    if given.out:
-        written(document, given.out)
+    out = Path("out") / kept("load", given.device).name if given.publish else given.out
+    paths = written(document, out) if out else []
     if not all(load["answered"] for load in loads):
         sys.exit("a load was not answered at all")
+    if given.publish:
+        publish(*paths)
 
 
 if __name__ == "__main__":

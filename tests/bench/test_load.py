@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import load, mix, report, speech, tally
+from bench import load, mix, publish, report, speech, tally
 from bench.drive import Load
 from bench.mix import Kind, Plan
 from bench.tally import Sample
@@ -243,3 +243,19 @@ def test_what_the_dialect_cannot_say_is_refused_before_anything_is_asked(capsys)
         load.main(["http://127.0.0.1:9", "--dialect", "depicta", "--mix", mixed])
     said = capsys.readouterr().err
     assert "words of depicta: mask: mask: there is no word for it; four: n: there is no" in said
+
+
+def test_figures_are_published_under_the_name_of_what_painted(
+    slow: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("<!-- bench: load-nvidia-h200 -->\n<!-- end -->\n")
+    for name, path in (("README", page), ("PAGE", page), ("RESULTS", tmp_path)):
+        monkeypatch.setattr(publish, name, path)
+    monkeypatch.chdir(tmp_path)
+    flags = ["--model", "m", "--base", "", "--warm-up", "1", "--seconds", "0", "--count", "2"]
+    load.main([slow, *flags, "--publish", "--device", "NVIDIA H200"])
+    assert "NVIDIA H200" in page.read_text()
+    assert "\n\naimo; 1 × picture\n\n| load | images/s |" in page.read_text()
+    kept = {path.name for path in tmp_path.glob("load-*")}
+    assert kept == {f"load-nvidia-h200.{end}" for end in ("json", "md", "png")}
