@@ -138,11 +138,17 @@ def notes(dialect: str, mixed: Mix) -> list[str]:
     for kind in mixed.request:
         for what, name in _notes(kind, LANGUAGES[dialect].of(kind)):
             found.setdefault(what, {}).setdefault(name, []).append(kind.name)
-    return [
-        f"{dialect} {what}: "
-        + "; ".join(f"{name} (of {', '.join(kinds)})" for name, kinds in sorted(named.items()))
-        for what, named in found.items()
-    ]
+    every = [kind.name for kind in mixed.request]
+
+    def listed(named: Mapping[str, list[str]]) -> str:
+        told = [(name, _of(kinds, every)) for name, kinds in sorted(named.items())]
+        return "; ".join(f"{name} (of {which})" for name, which in told)
+
+    return [f"{dialect} {what}: {listed(named)}" for what, named in found.items()]
+
+
+def _of(kinds: list[str], every: list[str]) -> str:
+    return "all" if kinds == every and len(every) > 1 else ", ".join(kinds)
 
 
 def _notes(kind: Kind, words: Words) -> Iterator[tuple[str, str]]:
