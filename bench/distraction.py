@@ -155,9 +155,9 @@ def stalls(seconds: float) -> Figures:
         path = Path(folder) / "ticks"
         command = [sys.executable, "-m", "bench.ticking", str(path)]
         with running(lambda port: [*command, *limner(port)[3:]]) as server:
-            asyncio.run(large(server, 2.0))
+            asyncio.run(large(server, 2.0, 0))
             spans = {"idle": span(lambda: time.sleep(seconds / 2))}
-            spans["loaded"] = span(lambda: asyncio.run(large(server, seconds)))
+            spans["loaded"] = span(lambda: asyncio.run(large(server, seconds, 1)))
         rows = np.fromfile(path, np.float64).reshape(-1, 3)
     return {"clients": CLIENTS, "px": LARGE} | {
         name: lateness(rows[(rows[:, 0] >= begin) & (rows[:, 0] < end)])
@@ -172,7 +172,7 @@ def span(work: Any) -> tuple[float, float]:
     return began, time.monotonic()
 
 
-async def large(server: Server, seconds: float) -> None:
+async def large(server: Server, seconds: float, turn: int) -> None:
     """Clients that each want large pictures, in base64 and as files, and send some to be edited."""
     told: dict[str, Any] = {"model": "sketch", "width": LARGE, "height": LARGE, "steps": 4}
     kinds = [
@@ -182,7 +182,8 @@ async def large(server: Server, seconds: float) -> None:
         Kind(name="stream", stream=True, **told),
     ]
     async with httpx2.AsyncClient(base_url=server.url, timeout=None) as client:
-        load = Load(client, DIALECTS["aimo"], Plan(mix.plain(kinds), 0), 600, lambda _: None)
+        plan = Plan(mix.plain(kinds), 0, turn)
+        load = Load(client, DIALECTS["aimo"], plan, 600, lambda _: None)
         await load.closed(CLIENTS, seconds, 0)
     if bad := [sample for sample in load.samples if not sample.good]:
         raise SystemExit(f"the load was not answered: {bad[0].error or bad[0].status}")

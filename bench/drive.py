@@ -112,14 +112,12 @@ class Load:
             kind = answer.headers.get("content-type", "")
             if kind.startswith("text/event-stream"):
                 await self._listen(answer, seen)
-                return
-            body = await answer.aread()
-            if answer.status_code == 200:
-                seen.answer = self.dialect.read(kind, body)
-                if seen.answer.images != planned.kind.n:
-                    seen.error = f"{seen.answer.images} of {planned.kind.n} images"
+            elif answer.status_code == 200:
+                seen.answer = self.dialect.read(kind, await answer.aread())
             else:
-                seen.error = body[:100].decode("utf-8", "replace")
+                seen.error = (await answer.aread())[:100].decode("utf-8", "replace")
+        if not seen.error and seen.answer.images != planned.kind.n:
+            seen.error = f"{seen.answer.images} of {planned.kind.n} images"
 
     async def _listen(self, answer: httpx2.Response, seen: "Seen") -> None:
         async for event in events(answer):

@@ -1,15 +1,16 @@
 """The load script: `limner bench load URL`. Drives any server that speaks one of four dialects.
 
 Closed loop (`--clients`), open loop (`--rates`, requests by chance), or all at once (`--offline`);
-writes figures as JSON, a table and a chart of latency against load.
+writes figures as JSON, a table and a chart of latency against load. A mix that a dialect cannot say
+is refused, and what is left out or may be ignored is told under the table.
 """
 
 import argparse
 import asyncio
 import json
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ import httpx2
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from bench import machine, mix, report
+from bench import machine, mix, report, words
 from bench.drive import Load
-from bench.mix import Kind, Mix, Plan
+from bench.mix import Kind, Mix, Plan, Task
+from bench.publish import kept, publish
 from bench.speech import DIALECTS, Dialect
 from bench.tally import Sample, summary
 
@@ -49,30 +51,44 @@ async def run(given: argparse.Namespace, dialect: Dialect, mixed: Mix) -> list[d
     ) as client:
         mixed = await with_models(client, dialect, mixed)
         await warm_up(client, dialect, mixed, given)
-        return [await one(client, dialect, mixed, shape, given) for shape in shapes(given)]
+        return [
+            await one(client, dialect, Plan(mixed, given.seed, turn), shape, given)
+            for turn, shape in enumerate(shapes(given))
+        ]
 
 
 async def with_models(client: httpx2.AsyncClient, dialect: Dialect, mixed: Mix) -> Mix:
-    """The mix, its kinds that name no model asking for the first that the server lists."""
-    if all(kind.model for kind in mixed.request):
-        return mixed
-    try:
-        answer = await client.get(f"{dialect.base}/models")
-        first = str(answer.raise_for_status().json()["data"][0]["id"])
-    except (httpx2.HTTPError, ValueError, LookupError, TypeError) as error:
-        sys.exit(f"the server lists no models ({error!r:.100}); name one with --model")
+    """The mix, its kinds that name no model asking for the first that the server lists for them."""
+    tasks: set[Task] = {kind.task for kind in mixed.request if not kind.model}
+    firsts = {task: await first(client, dialect, task) for task in tasks}
     return mix.plain(
-        [kind.model_copy(update={"model": kind.model or first}) for kind in mixed.request]
+        [
+            kind.model_copy(update={"model": kind.model or firsts[kind.task]})
+            for kind in mixed.request
+        ]
     )
+
+
+async def first(client: httpx2.AsyncClient, dialect: Dialect, task: Task) -> str:
+    """The first model that a server lists: a row of `data`, of `models`, or of the document."""
+    try:
+        answer = await client.get(dialect.base + dialect.listing(task))
+        said = answer.raise_for_status().json()
+        rows = said if isinstance(said, list) else said.get("data") or said["models"]
+        return str(rows[0].get("id") or rows[0]["name"])
+    except (httpx2.HTTPError, ValueError, LookupError, TypeError, AttributeError) as error:
+        sys.exit(f"the server lists no models ({error!r:.100}); name one with --model")
 
 
 async def warm_up(
     client: httpx2.AsyncClient, dialect: Dialect, mixed: Mix, given: argparse.Namespace
 ) -> None:
     """Every kind of request a few times, one after the other; what fails here fails the script."""
-    for kind in mixed.request:
-        calm = kind.model_copy(update={"cancel": 0.0})
-        load = Load(client, dialect, Plan(mix.plain([calm]), 0), given.limit, lambda _: None)
+    if not given.warm_up:
+        return
+    for place, kind in enumerate(mixed.request):
+        plan = Plan(mix.plain([kind.model_copy(update={"cancel": 0.0})]), given.seed, -1 - place)
+        load = Load(client, dialect, plan, given.limit, lambda _: None)
         await load.closed(1, 0, given.warm_up)
         bad = [sample for sample in load.samples if not sample.good]
         if bad:
@@ -82,7 +98,7 @@ async def warm_up(
 async def one(
     client: httpx2.AsyncClient,
     dialect: Dialect,
-    mixed: Mix,
+    plan: Plan,
     shape: Shape,
     given: argparse.Namespace,
 ) -> dict[str, Any]:
@@ -95,7 +111,7 @@ async def one(
             failed = not (sample.good or sample.left)
             progress.update(task, advance=1, bad=progress.tasks[task].fields["bad"] + failed)
 
-        load = Load(client, dialect, Plan(mixed, given.seed), given.limit, note)
+        load = Load(client, dialect, plan, given.limit, note)
         if shape.offline:
             await load.offline(shape.offline)
         elif shape.clients:
@@ -134,7 +150,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--mix", type=Path, help="a TOML file; default: one kind of request")
     parser.add_argument("--model", default="", help="for requests of the default mix")
     parser.add_argument("--steps", type=int, help="for requests of the default mix")
-    parser.add_argument("--size", default="512x512", help="for requests of the default mix")
+    parser.add_argument("--size", help="for requests of the default mix, such as 512x512")
     parser.add_argument("--key", default="", help="sent as a bearer token")
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--clients", type=numbers(int), default=[1], help="closed loop, e.g. 1,4,8")
@@ -145,8 +161,12 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--limit", type=float, default=600.0, help="seconds an answer may take")
     parser.add_argument("--warm-up", type=int, default=2, help="requests of each kind")
     parser.add_argument("--slo", type=float, help="seconds; default: three times the median")
-    parser.add_argument("--seed", type=int, default=0, help="of the order and the arrivals")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of order, arrivals, prompts: not twice for one server"
+    )
     parser.add_argument("--out", type=Path, help="write NAME.json, NAME.md and NAME.png there")
+    parser.add_argument("--device", default="CPU", help="that the server paints on, for --publish")
+    parser.add_argument("--publish", action="store_true", help="keep them, and write the tables")
     return parser
 
 
@@ -166,15 +186,24 @@ def mix_of(given: argparse.Namespace) -> Mix:
     """The mix of the file, or the one kind that the flags describe."""
     if given.mix:
         return mix.read(given.mix)
-    width, _, height = given.size.partition("x")
-    kind = Kind(
-        name=given.size,
-        model=given.model,
-        steps=given.steps,
-        width=int(width),
-        height=int(height),
-    )
-    return mix.plain([kind])
+    told: dict[str, Any] = {"name": given.size or "picture"}
+    if given.model:
+        told["model"] = given.model
+    if given.steps:
+        told["steps"] = given.steps
+    if given.size:
+        told["width"], _, told["height"] = given.size.partition("x")
+    return mix.plain([Kind.model_validate(told)])
+
+
+def written(document: Mapping[str, Any], out: Path) -> list[Path]:
+    """The figures as JSON, as a table and as a chart: the files."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    paths = [out.with_suffix(suffix) for suffix in (".json", ".md", ".png")]
+    paths[0].write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    paths[1].write_text(report.text(document) + "\n", encoding="utf-8")
+    report.chart(document["loads"], paths[2])
+    return paths
 
 
 def main(arguments_: Sequence[str] | None = None) -> None:
@@ -183,29 +212,37 @@ def main(arguments_: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments_)
     if not given.seconds and not given.count and not given.offline:
         parser.error("one of --seconds and --count must end the load")
+    if given.publish and given.out:
+        parser.error("--publish has names of its own; leave --out out")
     try:
         mixed = mix_of(given)
     except (OSError, ValueError) as error:
         parser.error(str(error))
+    if wrong := words.faults(given.dialect, mixed):
+        parser.error(
+            f"this mix cannot be asked for in the words of {given.dialect}: {'; '.join(wrong)}"
+        )
     dialect = DIALECTS[given.dialect]
     if given.base is not None:
-        dialect = Dialect(given.base.rstrip("/"), dialect.ask, dialect.read)
+        dialect = replace(dialect, base=given.base.rstrip("/"))
+    facts = machine.facts() | {"device": given.device}
     loads = asyncio.run(run(given, dialect, mixed))
     document = {
-        "machine": machine.facts(),
+        "machine": facts,
         "url": given.url,
         "dialect": given.dialect,
         "mix": mixed.model_dump(exclude_unset=True),
+        "notes": words.notes(given.dialect, mixed),
         "seed": given.seed,
         "loads": loads,
     }
-    print(report.table(loads))
-    if given.out:
-        given.out.with_suffix(".json").write_text(json.dumps(document, indent=2) + "\n")
-        given.out.with_suffix(".md").write_text(report.table(loads) + "\n")
-        report.chart(loads, given.out.with_suffix(".png"))
+    print(report.text(document))
+    out = Path("out") / kept("load", given.device).name if given.publish else given.out
+    paths = written(document, out) if out else []
     if not all(load["answered"] for load in loads):
         sys.exit("a load was not answered at all")
+    if given.publish:
+        publish(*paths)
 
 
 if __name__ == "__main__":

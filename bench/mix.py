@@ -19,7 +19,9 @@ Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 class Kind(BaseModel):
     """`[[request]]`: one kind of request.
 
-    `cancel` is the share of them whose client leaves after `cancel_after` seconds.
+    `cancel` is the share of them whose client leaves after `cancel_after` seconds. Every request
+    has a prompt of its own, the kind's and a number behind it, or a server that remembers what it
+    read of a prompt would be measured without reading any; with `same_prompt` all have the kind's.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -29,6 +31,7 @@ class Kind(BaseModel):
     task: Task = "generate"
     model: str = ""
     prompt: str = "a red circle on a blue background"
+    same_prompt: bool = False
     width: int = Field(default=512, ge=64, le=8192)
     height: int = Field(default=512, ge=64, le=8192)
     steps: int | None = Field(default=None, ge=1, le=1000)
@@ -38,6 +41,12 @@ class Kind(BaseModel):
     stream: bool = False
     cancel: Share = 0.0
     cancel_after: float = Field(default=1.0, gt=0)
+
+    @model_validator(mode="after")
+    def _strong_only_where_there_is_a_picture(self) -> "Kind":
+        if self.strength is not None and self.task == "generate":
+            raise ValueError("strength: there is no picture to repaint")
+        return self
 
 
 class Mix(BaseModel):
@@ -64,25 +73,37 @@ class Planned:
     seed: int
     leaves: bool  # its client goes away before it is answered
 
+    @property
+    def prompt(self) -> str:
+        """Of this request: the seed is its last word, unless all of the kind say the same."""
+        return self.kind.prompt if self.kind.same_prompt else f"{self.kind.prompt} {self.seed}"
+
 
 @dataclass(slots=True)
 class Plan:
-    """An endless row of requests, the same for the same mix and seed."""
+    """An endless row of requests, the same for the same mix, seed and turn.
+
+    In another turn the same kinds come in the same order, with other pictures' seeds: no prompt of
+    one load is known from the load before.
+    """
 
     mix: Mix
     seed: int
+    turn: int = 0
     count: int = 0
     _rng: Random = field(init=False)
+    _seeds: Random = field(init=False)
 
     def __post_init__(self) -> None:
         self._rng = Random(self.seed)
+        self._seeds = Random(f"{self.seed}, {self.turn}")
 
     def draw(self) -> Planned:
         """The next one."""
         kinds = self.mix.request
         (kind,) = self._rng.choices(kinds, [kind.weight for kind in kinds])
         leaves = self._rng.random() < kind.cancel
-        planned = Planned(self.count, kind, self._rng.randrange(2**31), leaves)
+        planned = Planned(self.count, kind, self._seeds.randrange(2**31), leaves)
         self.count += 1
         return planned
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from bench import report
 from bench.peers import account
 
 Document: TypeAlias = Mapping[str, Any]
@@ -59,6 +60,8 @@ def tables() -> Mapping[str, str]:
             found[f"serving-{where}"] = headed(document, rows(served(document)))
         elif kind == "peers":
             found[f"peers-{where}"] = headed(document, account.table(document))
+        elif kind == "load":
+            found[f"load-{where}"] = headed(document, report.text(document))
         elif kind == "engine":
             found[f"engine-{where}"] = headed(document, str(document["table"]))
     return found

@@ -12,6 +12,23 @@ COLUMNS = (
 )
 
 
+def text(document: Figures) -> str:
+    """What was asked for, a row per load, and what could not be asked for as it was meant."""
+    asked = ", ".join(kind(each) for each in document["mix"]["request"])
+    notes = "".join(f"\n\nNote: {each}." for each in document["notes"])
+    return f"{document['dialect']}; {asked}\n\n{table(document['loads'])}{notes}"
+
+
+def kind(told: Figures) -> str:
+    """A kind of request in few words: what it says itself, and not the server's choice."""
+    task = told.get("task", "generate")
+    more = [f"{told['steps']} steps"] if "steps" in told else []
+    more += [f"{told['width']}x{told['height']}"] if "width" in told and "height" in told else []
+    more += [f"n = {told['n']}"] if told.get("n", 1) > 1 else []
+    more += [*([task] if task != "generate" else []), *(["streamed"] if told.get("stream") else [])]
+    return f"{told.get('weight', 1):g} × {told['name']}" + (f" ({', '.join(more)})" if more else "")
+
+
 def table(loads: Sequence[Figures]) -> str:
     """One row per load."""
     rows = [COLUMNS, ("---",) * len(COLUMNS), *(row(load) for load in loads)]

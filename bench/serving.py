@@ -117,7 +117,7 @@ def saturation(session: Session) -> Figures:
     """Images per second of a full server against bare batches of the same size, in turns."""
     bare, together = session.bare, cap(session)
     rounds = track(range(session.rounds), "saturation", transient=True)
-    asyncio.run(full(session, 2 * CLIENTS))
+    asyncio.run(full(session, 2 * CLIENTS, -1))
     rows: list[Mapping[str, float]] = []
     worker, own = session.processes()["worker"], psutil.Process()
     for seed in rounds:
@@ -126,7 +126,7 @@ def saturation(session: Session) -> Figures:
         spent = busy([own]) - before
         tuned = sum(bare.paint(bare.steps, seed + i, together, tuned=True) for i in range(BATCHES))
         before = busy([worker])
-        samples = asyncio.run(full(session, 6 * CLIENTS))
+        samples = asyncio.run(full(session, 6 * CLIENTS, seed))
         theirs = (busy([worker]) - before) / len(samples)
         painted = BATCHES * together
         rates = {"bare": painted / took, "tuned": painted / tuned, "served": steady(samples)}
@@ -155,12 +155,12 @@ def cap(session: Session) -> int:
     return round(found)
 
 
-async def full(session: Session, count: int) -> list[Sample]:
+async def full(session: Session, count: int, turn: int) -> list[Sample]:
     """A closed loop of pictures at the size that is painted."""
     px = session.bare.spec.width
     kind = Kind(name="one", model="sketch", width=px, height=px, steps=session.bare.steps)
     async with httpx2.AsyncClient(base_url=session.server.url, timeout=None) as client:
-        plan = Plan(mix.plain([kind]), count)
+        plan = Plan(mix.plain([kind]), 0, turn)
         load = Load(client, DIALECTS["aimo"], plan, 600, lambda _: None)
         await load.closed(CLIENTS, 0, count)
     return load.samples

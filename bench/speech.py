@@ -1,7 +1,8 @@
 """How each of the four dialects is asked for a picture, and what its answer holds.
 
 The dialects of hosted services, so that other servers can be measured as well; where a server says
-what its seconds went to, in the answer or in a `Server-Timing` header, that is read.
+what its seconds went to, in the answer or in a `Server-Timing` header, that is read. What a dialect
+cannot say is not said here, and `bench/words.py` sees to it that this is known.
 """
 
 import base64
@@ -15,7 +16,8 @@ from typing import Any, TypeAlias
 
 from PIL import Image, ImageDraw
 
-from bench.mix import Kind, Planned
+from bench import words
+from bench.mix import Kind, Planned, Task
 
 Json: TypeAlias = dict[str, Any]
 
@@ -43,6 +45,11 @@ class Answer:
     seconds: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
+def listed(_: Task) -> str:
+    """Where most list their models, whatever is wanted of them."""
+    return "/models"
+
+
 @dataclass(frozen=True, slots=True)
 class Dialect:
     """One service's words.
@@ -51,11 +58,13 @@ class Dialect:
         base: where its API begins, unless the URL says so itself.
         ask: a planned request in its words.
         read: the answer, from its content type and body.
+        listing: the path at which models for a task are listed.
     """
 
     base: str
     ask: Callable[[Planned], Ask]
     read: Callable[[str, bytes], Answer]
+    listing: Callable[[Task], str] = listed
 
 
 def timing(header: str) -> dict[str, float]:
@@ -99,6 +108,15 @@ def _some(**values: Any) -> Json:
     return {name: value for name, value in values.items() if value is not None}
 
 
+def _texts(body: Json) -> Json:
+    """The fields of a form."""
+    bools = {True: "true", False: "false"}
+    return {
+        name: bools[value] if isinstance(value, bool) else str(value)
+        for name, value in body.items()
+    }
+
+
 def _images(kind: Kind) -> tuple[bytes, bytes | None]:
     marked = mask(kind.width, kind.height) if kind.task == "inpaint" else None
     return picture(kind.width, kind.height), marked
@@ -111,7 +129,7 @@ def _ask_aimo(planned: Planned) -> Ask:
     kind = planned.kind
     body = _some(
         model=kind.model or "default",
-        prompt=kind.prompt,
+        prompt=planned.prompt,
         n=kind.n,
         width=str(kind.width),
         height=str(kind.height),
@@ -142,13 +160,14 @@ def _ask_openai(planned: Planned) -> Ask:
     kind = planned.kind
     body = _some(
         model=kind.model or None,
-        prompt=kind.prompt,
+        prompt=planned.prompt,
         n=kind.n,
         size=f"{kind.width}x{kind.height}",
         response_format="b64_json",
         steps=kind.steps,
         num_inference_steps=kind.steps,
         guidance=kind.guidance,
+        guidance_scale=kind.guidance,
         seed=planned.seed,
     )
     if kind.stream:
@@ -159,9 +178,8 @@ def _ask_openai(planned: Planned) -> Ask:
     files = [("image", ("image.png", base, "image/png"))]
     if marked:
         files.append(("mask", ("mask.png", marked, "image/png")))
-    return Ask(
-        "/images/edits", data={name: str(value) for name, value in body.items()}, files=files
-    )
+    body |= _some(strength=kind.strength)
+    return Ask("/images/edits", data=_texts(body), files=files)
 
 
 def _read_openai(kind: str, body: bytes) -> Answer:
@@ -177,9 +195,9 @@ def _ask_venice(planned: Planned) -> Ask:
     if kind.task == "generate":
         body = _some(
             model=kind.model or "default",
-            prompt=kind.prompt,
-            width=min(kind.width, 1280),
-            height=min(kind.height, 1280),
+            prompt=planned.prompt,
+            width=kind.width,
+            height=kind.height,
             steps=kind.steps,
             cfg_scale=kind.guidance,
             seed=planned.seed % 1_000_000_000,
@@ -192,8 +210,14 @@ def _ask_venice(planned: Planned) -> Ask:
     base, _ = _images(kind)
     return Ask(
         "/image/edit",
-        json=_some(model=kind.model or None, prompt=kind.prompt, image=_url(base), safe_mode=False),
+        json=_some(
+            model=kind.model or None, prompt=planned.prompt, image=_url(base), safe_mode=False
+        ),
     )
+
+
+def _listed_by_venice(task: Task) -> str:
+    return f"/models?type={'image' if task == 'generate' else 'inpaint'}"
 
 
 def _read_venice(kind: str, body: bytes) -> Answer:
@@ -211,11 +235,23 @@ def _read_venice(kind: str, body: bytes) -> Answer:
 
 def _ask_depicta(planned: Planned) -> Ask:
     kind = planned.kind
-    body = _some(model=kind.model or None, prompt=kind.prompt, image_size="1K")
+    ratio, tier = (words.sized(kind) and words.tier(kind)) or (None, None)
+    body = _some(
+        model=kind.model or None,
+        prompt=planned.prompt,
+        aspect_ratio=ratio,
+        image_size=tier,
+        steps=kind.steps,
+        guidance=kind.guidance,
+        seed=planned.seed,
+    )
     if kind.task == "generate":
         return Ask("/generate/image", json=body)
     base, _ = _images(kind)
-    return Ask("/edit/image", data=body, files=[("image", ("image.png", base, "image/png"))])
+    body |= _some(strength=kind.strength)
+    return Ask(
+        "/edit/image", data=_texts(body), files=[("image", ("image.png", base, "image/png"))]
+    )
 
 
 def _read_depicta(kind: str, body: bytes) -> Answer:
@@ -226,6 +262,6 @@ def _read_depicta(kind: str, body: bytes) -> Answer:
 DIALECTS: Mapping[str, Dialect] = {
     "aimo": Dialect("/aimo/api/v1", _ask_aimo, _read_aimo),
     "openai": Dialect("/openai/v1", _ask_openai, _read_openai),
-    "venice": Dialect("/venice/api/v1", _ask_venice, _read_venice),
+    "venice": Dialect("/venice/api/v1", _ask_venice, _read_venice, _listed_by_venice),
     "depicta": Dialect("/depicta/v1", _ask_depicta, _read_depicta),
 }

@@ -5,6 +5,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import load, mix, report, speech, tally
+from bench import load, mix, publish, report, speech, tally
 from bench.drive import Load
 from bench.mix import Kind, Plan
 from bench.tally import Sample
@@ -23,9 +24,11 @@ PNG = speech.picture(64, 64)
 
 
 class Handler(BaseHTTPRequestHandler):
-    """A server that takes a while, one request at a time, and answers a picture."""
+    """A server that takes a while, one request at a time, and answers a picture, or what else it
+    is to answer."""
 
     seconds = 0.0
+    answer, kind = PNG, "image/png"
     turn = threading.Lock()
     timing = 'cache, queue;dur=20, paint;desc="on a, b";dur=100.5'
 
@@ -34,20 +37,19 @@ class Handler(BaseHTTPRequestHandler):
         with self.turn:
             time.sleep(self.seconds)
         self.send_response(200)
-        self.send_header("Content-Type", "image/png")
-        self.send_header("Content-Length", str(len(PNG)))
+        self.send_header("Content-Type", self.kind)
+        self.send_header("Content-Length", str(len(self.answer)))
         self.send_header("Server-Timing", self.timing)
         self.end_headers()
-        self.wfile.write(PNG)
+        self.wfile.write(self.answer)
 
     def log_message(self, *_: object) -> None:
         pass
 
 
-@pytest.fixture
-def slow() -> Iterator[str]:
-    """A server that answers ten requests a second and no more."""
-    handler = type("Slow", (Handler,), {"seconds": 0.1, "turn": threading.Lock()})
+@contextmanager
+def answering(**told: object) -> Iterator[str]:
+    handler = type("Own", (Handler,), {"turn": threading.Lock(), **told})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -57,11 +59,25 @@ def slow() -> Iterator[str]:
     server.server_close()
 
 
-def drive(url: str, how: str, *said: float, kind: Kind | None = None) -> list[Sample]:
+@pytest.fixture
+def slow() -> Iterator[str]:
+    """A server that answers ten requests a second and no more."""
+    with answering(seconds=0.1) as url:
+        yield url
+
+
+def drive(
+    url: str,
+    how: str,
+    *said: float,
+    kind: Kind | None = None,
+    limit: float = 30,
+    dialect: str = "aimo",
+) -> list[Sample]:
     async def run() -> list[Sample]:
         async with httpx2.AsyncClient(base_url=url, timeout=None) as client:
             plan = Plan(mix.plain([kind or Kind(name="x", model="m")]), 0)
-            one = Load(client, speech.DIALECTS["aimo"], plan, 30, lambda _: None)
+            one = Load(client, speech.DIALECTS[dialect], plan, limit, lambda _: None)
             await getattr(one, how)(*said)
             return one.samples
 
@@ -104,6 +120,35 @@ def test_clients_that_leave_are_no_errors(slow: str) -> None:
     assert (figures["left"], figures["errors"], figures["answered"]) == (3, {}, 0)
 
 
+@pytest.mark.parametrize(
+    ("dialect", "events"),
+    [
+        ("openai", ['{"type": "image_generation.completed"}']),
+        ("aimo", ['{"status": "processing", "images": [], "partial_image_index": 0}']),
+    ],
+)
+def test_a_stream_that_ends_before_its_pictures_is_an_error(
+    dialect: str, events: list[str]
+) -> None:
+    stream = "".join(f"data: {each}\n\n" for each in [*events, "[DONE]"]).encode()
+    with answering(answer=stream, kind="text/event-stream") as url:
+        two = Kind(name="x", model="m", n=2, stream=True)
+        (found,) = drive(url, "offline", 1, kind=two, dialect=dialect)
+    assert (found.good, found.error) == (False, f"{int(dialect == 'openai')} of 2 images")
+
+
+def test_fewer_pictures_than_were_asked_for_are_an_error(slow: str) -> None:
+    (found,) = drive(slow, "offline", 1, kind=Kind(name="x", model="m", n=2))
+    assert (found.good, found.error) == (False, "1 of 2 images")
+
+
+def test_an_answer_is_waited_for_no_longer_than_the_limit(slow: str) -> None:
+    samples = drive(slow, "offline", 3, limit=0.15)
+    assert sorted(sample.error for sample in samples) == ["", *["no answer in 0.15 s"] * 2]
+    assert all(sample.latency < 0.3 for sample in samples)
+    assert tally.summary(samples)["goodput"] == pytest.approx(1 / 3, abs=1e-4)
+
+
 def test_a_server_that_is_not_there_is_an_error() -> None:
     figures = tally.summary(drive("http://127.0.0.1:9", "offline", 2))
     assert figures["errors"] == {"0: ConnectError": 2}
@@ -139,6 +184,18 @@ def test_a_plan_is_the_same_for_its_seed_and_follows_its_weights() -> None:
     assert sum(each.leaves for each in drawn) == pytest.approx(750, abs=100)
 
 
+def test_another_turn_of_a_plan_is_the_same_with_prompts_that_nobody_has_read() -> None:
+    mixed = mix.plain([Kind(name="a", cancel=0.5), Kind(name="b", same_prompt=True)])
+    turns = [[plan.draw() for _ in range(200)] for plan in (Plan(mixed, 1), Plan(mixed, 1, 1))]
+    orders = [[(each.number, each.kind, each.leaves) for each in drawn] for drawn in turns]
+    assert orders[0] == orders[1]
+    prompts = [each.prompt for drawn in turns for each in drawn if each.kind.name == "a"]
+    assert len({*prompts}) == len(prompts)
+    assert all(prompt.startswith("a red circle on a blue background ") for prompt in prompts)
+    same = {each.prompt for drawn in turns for each in drawn if each.kind.name == "b"}
+    assert same == {"a red circle on a blue background"}
+
+
 def test_the_shipped_mixes_are_right() -> None:
     files = [*(ROOT / "bench" / "mixes").glob("*.toml")]
     assert files
@@ -153,15 +210,6 @@ def test_a_wrong_mix_is_named(tmp_path: Path) -> None:
         mix.read(path)
 
 
-@pytest.mark.parametrize("dialect", list(speech.DIALECTS))
-@pytest.mark.parametrize("task", ["generate", "edit", "inpaint"])
-def test_every_dialect_can_be_asked_for_every_task(dialect: str, task: mix.Task) -> None:
-    ask = speech.DIALECTS[dialect].ask(mix.Planned(0, Kind(name="x", task=task), 5, False))
-    assert ask.path.startswith("/")
-    assert (ask.json is None) != (ask.data is None)
-    json.dumps(ask.json)
-
-
 def test_the_script_writes_its_figures(slow: str, tmp_path: Path, capsys) -> None:
     out = tmp_path / "figures"
     flags = ["--model", "m", "--base", "", "--warm-up", "1", "--seconds", "0", "--count", "4"]
@@ -171,3 +219,43 @@ def test_the_script_writes_its_figures(slow: str, tmp_path: Path, capsys) -> Non
     assert document["machine"]["versions"]["limner"]
     assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     assert report.table(document["loads"]) in capsys.readouterr().out
+    assert f"aimo; 1 × picture\n\n{report.table(document['loads'])}" == (
+        out.with_suffix(".md").read_text().strip()
+    )
+
+
+def test_the_script_gives_up_on_a_server_that_is_slower_than_the_limit(
+    slow: str, tmp_path: Path
+) -> None:
+    flags = ["--model", "m", "--base", "", "--limit", "0.05", "--seconds", "0", "--count", "2"]
+    with pytest.raises(SystemExit, match=r"warm-up of picture: no answer in 0\.05 s"):
+        load.main([slow, *flags, "--warm-up", "1"])
+    out = tmp_path / "figures"
+    with pytest.raises(SystemExit, match="not answered at all"):
+        load.main([slow, *flags, "--warm-up", "0", "--out", str(out)])
+    (figures,) = json.loads(out.with_suffix(".json").read_text())["loads"]
+    assert figures["errors"] == {"0: no answer in 0.05 s": 2}
+
+
+def test_what_the_dialect_cannot_say_is_refused_before_anything_is_asked(capsys) -> None:
+    mixed = str(ROOT / "bench" / "mixes" / "mixed.toml")
+    with pytest.raises(SystemExit):
+        load.main(["http://127.0.0.1:9", "--dialect", "depicta", "--mix", mixed])
+    said = capsys.readouterr().err
+    assert "words of depicta: mask: mask: there is no word for it; four: n: there is no" in said
+
+
+def test_figures_are_published_under_the_name_of_what_painted(
+    slow: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("<!-- bench: load-nvidia-h200 -->\n<!-- end -->\n")
+    for name, path in (("README", page), ("PAGE", page), ("RESULTS", tmp_path)):
+        monkeypatch.setattr(publish, name, path)
+    monkeypatch.chdir(tmp_path)
+    flags = ["--model", "m", "--base", "", "--warm-up", "1", "--seconds", "0", "--count", "2"]
+    load.main([slow, *flags, "--publish", "--device", "NVIDIA H200"])
+    assert "NVIDIA H200" in page.read_text()
+    assert "\n\naimo; 1 × picture\n\n| load | images/s |" in page.read_text()
+    kept = {path.name for path in tmp_path.glob("load-*")}
+    assert kept == {f"load-nvidia-h200.{end}" for end in ("json", "md", "png")}

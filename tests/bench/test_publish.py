@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import publish
+from bench import publish, report, tally
 
 FACTS = {"cores": 2, "processor": "abacus", "date": "2026-11-21", "load_before": 0.1}
 SERVING = {
@@ -46,6 +46,37 @@ def test_tables_stand_where_the_pages_have_room_for_them(house: Path) -> None:
         assert "old" not in text
 
 
+LOAD = {
+    "machine": FACTS | {"device": "CPU"},
+    "dialect": "aimo",
+    "mix": {
+        "request": [
+            {"name": "short", "weight": 3, "steps": 4, "width": 128, "height": 96},
+            {"name": "two", "n": 2, "task": "edit", "stream": True},
+        ]
+    },
+    "notes": ["aimo has no word for what was left out: x (of two)"],
+    "loads": [{"shape": "0.5/s", "rate": 0.5, **tally.summary([])}],
+}
+
+
+def test_under_a_load_stand_what_was_asked_for_and_what_could_not_be(house: Path) -> None:
+    publish.kept("load", "CPU").write_text(json.dumps(LOAD))
+    (house / "PAGE.md").write_text("<!-- bench: load-cpu -->\n<!-- end -->\n")
+    publish.publish()
+    assert (house / "PAGE.md").read_text().splitlines() == [
+        "<!-- bench: load-cpu -->",
+        "2 cores of abacus, CPU, 2026-11-21; load of the machine before: 0.1.",
+        "",
+        "aimo; 3 × short (4 steps, 128x96), 1 × two (n = 2, edit, streamed)",
+        "",
+        *report.table(LOAD["loads"]).splitlines(),
+        "",
+        "Note: aimo has no word for what was left out: x (of two).",
+        "<!-- end -->",
+    ]
+
+
 def test_what_was_never_kept_leaves_a_page_as_it_is(house: Path) -> None:
     before = (house / "README.md").read_text()
     publish.publish()
@@ -59,5 +90,13 @@ def test_the_figures_of_a_gpu_are_kept_under_its_name(house: Path) -> None:
 
 def test_the_documents_have_room_for_every_table_of_a_cpu() -> None:
     pages = publish.README.read_text() + publish.PAGE.read_text()
-    for kind in ("serving", "peers", "engine"):
+    for kind in ("serving", "peers", "load", "engine"):
         assert f"<!-- bench: {kind}-cpu -->\n" in pages
+
+
+@pytest.mark.parametrize("kind", ["peers", "load"])
+def test_a_chart_stands_below_its_table_and_is_kept_with_it(kind: str) -> None:
+    _, _, below = publish.PAGE.read_text().partition(f"<!-- bench: {kind}-cpu -->")
+    assert f"](../bench/results/{kind}-cpu.png)\n" in below.partition("\n#")[0]
+    kept = publish.kept(kind, "CPU")
+    assert kept.exists() == kept.with_suffix(".png").exists()
