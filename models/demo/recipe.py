@@ -90,16 +90,6 @@ class UnetRecipe:
         return sum(phase.steps for phase in self.phases)
 
 
-# From an earlier model that knows the geometric shapes.
-CONTINUED = UnetRecipe(
-    seed=15,
-    lr=0.010,
-    warmup=50,
-    level=700,
-    phases=(Phase(500, SINGLES, 0.7, 0.5), Phase(1650, EVERYTHING, 0.6, 0.5)),
-)
-
-
 @dataclass(frozen=True, slots=True)
 class PrimerRecipe:
     """Of both text encoders of `sketch-flux`, which read alone before they read for pictures."""

@@ -1,7 +1,6 @@
 """Trains a demo model from nothing: `python -m models.demo.train --out DIR [--device cuda]`.
 
 First the autoencoder, then text encoder and UNet together, then the fp16 folder DIR/sketch.
-`--start FOLDER` lets text encoder and UNet go on from an earlier model's instead of from nothing;
 `--model sketch-flux` and `--model enlarger` take the autoencoder of the shipped `sketch`.
 """
 
@@ -20,14 +19,12 @@ from models.demo.enlarging import enlarger_loss, new_enlarger
 from models.demo.enlarging import finish as write_enlarger
 from models.demo.export import export, flow_pipeline, pipeline
 from models.demo.flow import FlowDenoiser, flow_loss
-from models.demo.inheritance import inherit
 from models.demo.latents import Latents, cached, coarse
 from models.demo.loop import Stage, read_kept, train
 from models.demo.muon import optimizers
 from models.demo.primer import Primer, primer_loss
 from models.demo.recipe import (
     COARSE,
-    CONTINUED,
     EnlargerRecipe,
     FlowRecipe,
     PrimerRecipe,
@@ -43,13 +40,11 @@ M = TypeVar("M", bound=nn.Module)
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Where the checkpoints of a run are, what computes it, whether it goes on from them, and from
-    which earlier model it starts."""
+    """Where the checkpoints of a run are, what computes it, and whether it goes on from them."""
 
     folder: Path
     device: torch.device
     resume: bool
-    start: Path | None = None
     compiled: bool = False
 
     def train(
@@ -87,10 +82,8 @@ def train_vae(run: Run) -> None:
 
 
 def train_unet(run: Run) -> None:
-    recipe = UnetRecipe() if run.start is None else CONTINUED
+    recipe = UnetRecipe()
     denoiser = run.on(Denoiser(recipe.seed))
-    if run.start is not None:
-        print(f"{len(inherit(denoiser, run.start))} tokens are new", flush=True)
     latents = cached(latents_of(run), run.on(trained_vae(run.folder / "vae.pt")), run.device)
     run.hasten(denoiser.parts())
     blocks = coarse(COARSE) if any(phase.coarse for phase in recipe.phases) else None
@@ -172,7 +165,6 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--stage", help="one stage only; without it all, in their order")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoints in --out")
-    parser.add_argument("--start", type=Path, help="the folder of an earlier sketch to go on from")
     parser.add_argument("--threads", type=int, default=1, help="of the CPU; last bits depend on it")
     parser.add_argument("--compile", action="store_true", help="quicker; needs a C++ compiler")
     given = parser.parse_args()
@@ -181,7 +173,7 @@ def main() -> None:
         parser.error(f"the stages of {given.model} are {', '.join(stages)}")
     torch.set_num_threads(given.threads)
     given.out.mkdir(parents=True, exist_ok=True)
-    run = Run(given.out, torch.device(given.device), given.resume, given.start, given.compile)
+    run = Run(given.out, torch.device(given.device), given.resume, given.compile)
     for name, stage in stages.items():
         if given.stage in (None, name):
             stage(run)

@@ -1,7 +1,5 @@
 """The training of the demo models, in small: batches, resuming, folders that load and paint."""
 
-import json
-import shutil
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -11,10 +9,9 @@ from random import Random
 import numpy as np
 import pytest
 import torch
-from diffusers import FluxPipeline, UNet2DConditionModel
+from diffusers import FluxPipeline
 from diffusers.models.attention_processor import AttnProcessor2_0
 from torch import nn
-from transformers import CLIPTextModel
 
 from models.checkpoint import Family
 from models.contract import AnyEvent, Finished, Job, ModelSpec
@@ -22,17 +19,16 @@ from models.demo.batches import captioned, phase_at, spread, tokenized
 from models.demo.denoiser import TIMES, Denoiser, times_of, unet_loss
 from models.demo.export import export, flow_pipeline, pipeline
 from models.demo.flow import FlowDenoiser, flow_loss
-from models.demo.inheritance import inherit
 from models.demo.latents import Latents, cached, coarse, training_scene
 from models.demo.loop import Stage, train
 from models.demo.muon import optimizers, orthogonal
 from models.demo.recipe import (
     ALL_ROUND,
-    CLOSING,
     EVERYTHING,
     POOLS,
     SHAPES_ONLY,
     SINGLES,
+    WHOLE,
     FlowRecipe,
     Phase,
     Pool,
@@ -79,8 +75,8 @@ def test_curricula_begin_with_single_things_and_end_with_all_that_is_promised() 
     first = phase_at(UnetRecipe().phases, 0).mix, phase_at(FlowRecipe().phases, 0).mix
     assert first == (SHAPES_ONLY, SINGLES)
     last = phase_at(UnetRecipe().phases, 10**9).mix, phase_at(FlowRecipe().phases, 10**9).mix
-    assert last == (ALL_ROUND, CLOSING)
-    assert CLOSING[KINDS.index("land")] == 0
+    assert last == (ALL_ROUND, WHOLE)
+    assert all(mix[KINDS.index("land")] >= 0.2 for mix in last)
     for mix in last:
         assert sum(mix) == pytest.approx(1)
         assert sum(mix[:2]) > 0.38  # singles are kept to the end
@@ -307,30 +303,6 @@ def test_a_trained_folder_is_small_and_limner_paints_from_it(made: Made) -> None
     assert (plain != guided).any()  # so guidance acts
     assert (guided != negated).any()  # and so does a negative prompt
     assert (guided != other).any()
-
-
-@pytest.mark.parametrize("made", ["sd"], indirect=True)
-def test_an_heir_takes_over_weights_by_their_words(made: Made, tmp_path: Path) -> None:
-    shutil.copytree(made[1], tmp_path / "earlier")
-    file = tmp_path / "earlier" / "tokenizer" / "tokenizer.json"
-    tokenizer = json.loads(file.read_text())
-    known = tokenizer["model"]["vocab"]
-    known["red</w>"], known["blue</w>"] = known["blue</w>"], known["red</w>"]
-    del known["cat</w>"]
-    file.write_text(json.dumps(tokenizer))
-    heir, untouched = Denoiser(2), Denoiser(2)
-    assert inherit(heir, tmp_path / "earlier") == ["cat</w>"]
-    numbers = heir.tokenizer.get_vocab()
-    earlier = CLIPTextModel.from_pretrained(made[1] / "text_encoder")
-    mine, new, its = (
-        model.get_input_embeddings().weight for model in (heir.text, untouched.text, earlier)
-    )
-    assert torch.equal(mine[numbers["red</w>"]], its[numbers["blue</w>"]])
-    assert torch.equal(mine[numbers["star</w>"]], its[numbers["star</w>"]])
-    assert torch.equal(mine[numbers["cat</w>"]], new[numbers["cat</w>"]])
-    unet = UNet2DConditionModel.from_pretrained(made[1] / "unet")
-    for one, other in zip(heir.unet.parameters(), unet.parameters(), strict=True):
-        assert torch.equal(one, other)
 
 
 @pytest.mark.parametrize("made", ["flux"], indirect=True)
