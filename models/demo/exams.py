@@ -228,14 +228,17 @@ def shows(picture: Pixels, color: str) -> bool:
 
 
 def guidance_gain(painter: Painter, scenes: Sequence[Scene]) -> Scores:
-    """Shapes and all five marks at guidance 1 and at guidance 3, and what the step gains."""
-    none, some = (totals(marked(painted(painter, scenes, guidance=g), scenes)) for g in (1.0, 3.0))
-    scores: Scores = {}
-    for name in ("shape", "all five"):
-        scores[f"{name} at guidance 1"], scores[f"{name} at guidance 3"] = none[name], some[name]
-        gain = some[name].value - none[name].value
-        scores[f"gain of guidance: {name}"] = Score(gain, len(scenes))
-    return scores
+    """Shapes at guidance 1 and at guidance 3, and what the step gains; for prompts that name no
+    size and no place, since those that name all are followed at guidance 1 already."""
+    none, some = (
+        totals(marked(painted(painter, scenes, plain_caption, g), scenes))["shape"]
+        for g in (1.0, 3.0)
+    )
+    return {
+        "shape at guidance 1": none,
+        "shape at guidance 3": some,
+        "gain of guidance: shape": Score(some.value - none.value, len(scenes)),
+    }
 
 
 def ceiling(painter: Painter, count: int) -> Scores:
