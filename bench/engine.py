@@ -1,7 +1,8 @@
 """What paints, on its own and served: seconds, memory, company, correctness: `limner bench engine`.
 
 On a GPU, every family at its published size with random weights (their text encoders are stand-ins)
-in bfloat16, and the shipped model; on a CPU the shipped model, and others where they are asked for.
+in bfloat16, and the shipped models; on a CPU the shipped ones, and others where they are asked for.
+`--plan` is what fits into one call on a GPU that is lent for minutes (`bench/plans.py`).
 `--small` scales networks and pictures down, so that the same code runs on any CPU within minutes
 (what it prints then says nothing of speed). The report is written after every stage, so a run that
 is killed keeps what it has; without a terminal each is told in a line. Exits 1 if a correctness
@@ -12,7 +13,8 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,13 +24,13 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
-from bench import machine
+from bench import machine, plans, tables, targets
 from bench.architectures import ARCHITECTURES, Usual, built
 from bench.lossy import lossy
 from bench.publish import kept, publish
 from bench.stages import stages
 from bench.subject import Figures, Subject, neat
-from bench.tunings import tunings
+from bench.tunings import again, graphs, tunings
 from models import device
 from models.checkpoint import Checkpoint
 from models.families import loader
@@ -36,25 +38,9 @@ from models.shell import denoiser_name
 
 T = TypeVar("T")
 SCRATCH = Path("out")
-SHIPPED = "sketch"
-SIDES = {SHIPPED: (128,)}  # px, of batches; of the others the usual ones
+SHIPPED = ("sketch", "sketch-flux")
+SIDES: Mapping[str, Sequence[int]] = dict.fromkeys(SHIPPED, (128,))  # px, of batches, if not usual
 PRODUCTS = 20
-COLUMNS: Mapping[str, str] = {
-    "model": "model",
-    "side": "px",
-    "steps": "steps",
-    "step_seconds": "s/step",
-    "picture_seconds": "s/picture",
-    "bare_seconds": "bare s",
-    "studio_to_bare": "studio ÷ bare",
-    "tflop_per_step": "TFLOP/step",
-    "share_of_peak": "of peak",
-    "text_seconds": "text s",
-    "encode_seconds": "encode s",
-    "decode_seconds": "decode s",
-    "peak_gb": "peak GB",
-    "cancel_seconds": "cancel s",
-}
 
 
 @dataclass(slots=True)
@@ -68,16 +54,18 @@ class Report:
     def save(self) -> None:
         """Write all of it."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        whole = self.head | {"models": self.rows, "table": self.table()}
-        text = json.dumps(whole, indent=2)
+        found = {"targets": self.targets(), "failures": self.failures(), "table": self.table()}
+        text = json.dumps(self.head | {"models": self.rows} | found, indent=2)
         self.path.write_text(text + "\n", encoding="utf-8")
 
     def table(self) -> str:
-        """Markdown: a line for each model, then one for each company."""
-        head = (list(COLUMNS.values()), ["---"] * len(COLUMNS))
-        lines = [*head, *([shown(row.get(key)) for key in COLUMNS] for row in self.rows)]
-        more = (table for table in ([*curves(self.rows)], [*services(self.rows)]) if table[2:])
-        return "\n\n".join("\n".join(map(line, table)) for table in (lines, *more))
+        """All figures, in Markdown."""
+        return tables.engine(self.rows)
+
+    def targets(self) -> list[Figures]:
+        """Whole pictures against floors and targets."""
+        device = "" if self.head["small"] else str(self.head["machine"]["device"])
+        return targets.lines(self.rows, device, self.head["floor_tflops"])
 
     def failures(self) -> list[str]:
         """Gates that were not passed, and stages that came to nothing."""
@@ -96,37 +84,6 @@ class Report:
         ]
 
 
-def curves(rows: Sequence[Figures]) -> Iterator[Sequence[str]]:
-    """The second table: throughput by the number of canvases."""
-    yield ["model", "px", "canvases", "s/step", "steps per s, × alone", "largest byte difference"]
-    yield ["---"] * 6
-    for row in rows:
-        for key in (key for key in row if key.startswith("batch_")):
-            for each in row[key]:
-                told = (each.get(name) for name in ("step_seconds", "gain", "off_max_levels"))
-                yield [row["model"], key[6:], str(each["canvases"]), *map(shown, told)]
-
-
-def services(rows: Sequence[Figures]) -> Iterator[Sequence[str]]:
-    """The third table: over HTTP against bare, by the number of pictures at once."""
-    yield ["model", "pictures at once", "served s", "bare s", "served ÷ bare"]
-    yield ["---"] * 5
-    for row in rows:
-        for each in row.get("served", ()):
-            names = ("canvases", "served_seconds", "bare_seconds", "served_to_bare")
-            yield [row["model"], *(shown(each[name]) for name in names)]
-
-
-def line(cells: Sequence[str]) -> str:
-    """One line of a Markdown table."""
-    return f"| {' | '.join(cells)} |"
-
-
-def shown(value: object) -> str:
-    """A cell; a dash for what was not measured."""
-    return "–" if value is None else str(value)
-
-
 @dataclass(frozen=True, slots=True)
 class Session:
     """What holds for all models of one run."""
@@ -135,30 +92,50 @@ class Session:
     small: bool
     rounds: int
     peak: float  # TFLOP/s
-    wanted: Sequence[str]  # stages
     deadline: float  # of time.monotonic(); no stage begins later
     report: Report
     progress: Progress
 
-    def measure(self, name: str) -> None:
-        """One model, stage after stage; what is left when the time is over is named."""
+    def measure(self, turns: Sequence[tuple[str, str]]) -> None:
+        """Models and stages, one after the other; what is left when the time is over is named.
+
+        A model is made at its first turn, and is gone after its last.
+        """
+        left = Counter(name for name, _ in turns)
+        rows: dict[str, Figures] = {}
+        subjects: dict[str, Subject | None] = {}
+        task = self.progress.add_task("", total=len(turns))
+        for name, stage in turns:
+            if name not in rows:
+                rows[name] = self._row(name)
+                subjects[name] = self._begun(name, rows[name])
+            self.progress.update(task, description=f"{name}: {stage}")
+            if subject := subjects[name]:
+                self._do(stage, subject, rows[name])
+            self.progress.advance(task)
+            left[name] -= 1
+            if not left[name]:
+                subject = subjects[name] = None
+                device.give_back()
+
+    def _row(self, name: str) -> Figures:
         row: Figures = {"model": name, "gates": [], "skipped": [], "failed": {}}
         self.report.rows.append(row)
-        there = everything(name, self.small)
-        todo = {stage: there[stage] for stage in there if stage in self.wanted}
-        task = self.progress.add_task(f"{name}: build", total=1 + len(todo))
-        subject = self._try("build", row, lambda: self._built(name, row))
-        if subject is not None:
-            for stage, measured in todo.items():
-                self.progress.update(task, advance=1, description=f"{name}: {stage}")
-                self._try(stage, row, lambda do=measured: row.update(do(subject)))
+        return row
+
+    def _begun(self, name: str, row: Figures) -> Subject | None:
+        return self._try("build", row, lambda: self._built(name, row))
+
+    def _do(self, stage: str, subject: Subject, row: Figures) -> None:
+        measured = everything(subject.name, self.small)[stage]
+        self._try(stage, row, lambda: row.update(measured(subject)))
         row |= share(row, self.peak)
         self.report.save()
-        self.progress.update(task, completed=1 + len(todo), description=name)
 
     def _try(self, stage: str, row: Figures, work: Callable[[], T]) -> T | None:
         if time.monotonic() > self.deadline:
             row["skipped"].append(stage)
+            self.report.save()
             return None
         began = time.perf_counter()
         try:
@@ -180,8 +157,9 @@ class Session:
     def _built(self, name: str, row: Figures) -> Subject:
         """The model to be measured, and what is known of it at once."""
         began = time.perf_counter()
-        subject = self._shipped(row) if name == SHIPPED else self._random(name, row)
+        subject = self._shipped(name, row) if name in SHIPPED else self._random(name, row)
         subject.keep = partial(self._keep, row)
+        subject.deadline = self.deadline
         model = subject.model
         model.settle()
         denoiser = getattr(model.pipe, denoiser_name(model.pipe))
@@ -189,6 +167,7 @@ class Session:
             "side": subject.side,
             "steps": subject.steps,
             "guidance": subject.usual.guidance,
+            "made_up": subject.folder is None,  # its weights, and what reads its texts
             "parameters": sum(parameter.numel() for parameter in denoiser.parameters()),
             "dtype": str(model.pipe.vae.dtype).removeprefix("torch."),
             "build_seconds": neat(time.perf_counter() - began),
@@ -200,16 +179,16 @@ class Session:
         model = built(shape, self.target, device.dtype_for("auto", self.target), self.small)
         return Subject(name, shape, model, self.small, self.rounds, shape.family, row["gates"])
 
-    def _shipped(self, row: Figures) -> Subject:
+    def _shipped(self, name: str, row: Figures) -> Subject:
         from server.settings.config import load  # only here: a GPU may be where no server is
         from server.settings.stock import model_spec
 
-        table = load().model[0]
+        table = next(table for table in load().model if table.id == name)
         spec = model_spec(table)
         model = loader(spec.family)(spec, str(self.target))
         assert isinstance(model, Checkpoint)
         usual = Usual(side=spec.width, steps=table.steps, guidance=table.guidance)
-        told = (SHIPPED, usual, model, self.small, self.rounds, spec.family, row["gates"])
+        told = (name, usual, model, self.small, self.rounds, spec.family, row["gates"])
         return Subject(*told, folder=Path(spec.path))
 
 
@@ -217,8 +196,10 @@ def everything(name: str, small: bool) -> dict[str, Callable[[Subject], Figures]
     """All stages of a model, in their order. What changes the model for good comes last."""
     return {
         **stages(small, SIDES.get(name, ())),
+        "graphs": graphs,
         "tunings": tunings,  # leaves it compiled
         "lossy": lossy,  # and this, where it can, in 8 bits
+        "compiled again": again,
     }
 
 
@@ -250,32 +231,53 @@ def options(arguments: Sequence[str] | None) -> argparse.Namespace:
     Raises:
         SystemExit: a model or a stage that there is not.
     """
-    known = [SHIPPED, *ARCHITECTURES]
+    known = ",".join([*SHIPPED, *ARCHITECTURES])
     parser = argparse.ArgumentParser(prog="limner bench engine", description=__doc__)
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--small", action="store_true", help="scaled down, to try the script")
-    parser.add_argument("--only", default="", help=f"some of {','.join(known)}")
+    parser.add_argument("--only", default="", help=f"some of {known}")
     parser.add_argument("--stages", default="", help="some of them, as the report names them")
-    parser.add_argument("--budget-seconds", type=float, default=480, help="no stage begins later")
+    parser.add_argument("--plan", type=int, choices=plans.PLANS, help="models, stages and time")
+    parser.add_argument("--budget-seconds", type=float, help="no stage begins later (480)")
     parser.add_argument("--peak-tflops", type=float, help="of the device; measured if not told")
-    parser.add_argument("--rounds", type=int, default=3, help="of studio against bare")
-    parser.add_argument("--out", type=Path, help="where the figures go (JSON)")
+    parser.add_argument("--rounds", type=int, help="of studio against bare (3)")
+    parser.add_argument("--out", type=Path, help="where the figures go (JSON), or a folder")
     parser.add_argument("--publish", action="store_true", help="keep them, and write the tables")
     given = parser.parse_args(arguments)
     if given.publish and (given.small or given.out):
         parser.error("--publish goes with neither --small nor --out")
+    if given.plan and (given.only or given.stages):
+        parser.error("--plan goes with neither --only nor --stages")
     given.target = device.choose(given.device)
+    if given.plan and given.target.type == "cpu" and not given.small:
+        parser.error("--plan is for a GPU; --small tries it on a CPU")
+    plan = plans.PLANS.get(given.plan)
+    given.rounds = given.rounds or (plan.rounds if plan else 3)
+    if given.budget_seconds is None:
+        given.budget_seconds = plan.seconds if plan else 480.0
+    given.turns = plans.turns(plan, given.small) if plan else asked(given, parser)
+    return given
+
+
+def asked(given: argparse.Namespace, parser: argparse.ArgumentParser) -> list[tuple[str, str]]:
+    """Models and stages that were asked for, or the usual ones: all of a model before the next."""
+    known = [*SHIPPED, *ARCHITECTURES]
     # Full size takes hours without a GPU: there it has to be asked for.
-    usual = [SHIPPED] if given.target.type == "cpu" and not given.small else known
-    given.names = [name for name in given.only.split(",") if name] or usual
-    there = list(everything(given.names[0], given.small))
+    usual = list(SHIPPED) if given.target.type == "cpu" and not given.small else known
+    names = [name for name in given.only.split(",") if name] or usual
+    there = list(everything(names[0], given.small))
     # Compiling takes minutes, and on a CPU it is known not to pay: there it has to be asked for.
-    all_but = [stage for stage in there if given.target.type == "cuda" or stage != "tunings"]
-    given.wanted = [stage for stage in given.stages.split(",") if stage] or all_but
-    for said, all_ in ((given.names, known), (given.wanted, there)):
+    left_out = () if given.target.type == "cuda" else ("graphs", "tunings", "compiled again")
+    wanted = [stage for stage in given.stages.split(",") if stage]
+    for said, all_ in ((names, known), (wanted, there)):
         if unknown := [name for name in said if name not in all_]:
             parser.error(f"there is no {', '.join(unknown)}; there are: {', '.join(all_)}")
-    return given
+    return [
+        (name, stage)
+        for name in names
+        for stage in everything(name, given.small)
+        if (stage in wanted if wanted else stage not in left_out)
+    ]
 
 
 def machine_facts(target: torch.device) -> Figures:
@@ -293,27 +295,33 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given.target.type == "cpu":
         torch.set_num_threads(1)
     facts = machine_facts(given.target)
-    path = given.out or SCRATCH / kept("engine", str(facts["device"])).name
+    name = str(facts["device"])
     peak = given.peak_tflops or reached(given.target)
-    report = Report(path, {"machine": facts, "small": given.small, "peak_tflops": neat(peak)})
-    deadline = began + given.budget_seconds
+    report = Report(
+        placed(given.out, kept("engine", name, given.plan).name),
+        {"machine": facts, "small": given.small, "plan": given.plan, "peak_tflops": neat(peak)}
+        | {"floor_tflops": neat(targets.CEILINGS.get(name, peak))},
+    )
     with Progress(console=Console(stderr=True)) as progress:
-        session = Session(
-            *(given.target, given.small, given.rounds, peak),
-            *(given.wanted, deadline, report, progress),
-        )
-        for each in given.names:
-            session.measure(each)
-            device.give_back()
-    print(report.table())
-    print(f"\n{time.monotonic() - began:.0f} s in all; the figures are in {path}")
+        deadline = began + given.budget_seconds
+        session = (given.target, given.small, given.rounds, peak, deadline, report, progress)
+        Session(*session).measure(given.turns)
+    print(f"{report.table()}\n\n{targets.table(report.targets())}")
+    print(f"\n{time.monotonic() - began:.0f} s in all; the figures are in {report.path}")
     for row in report.rows:
         if row["skipped"]:
             print(f"{row['model']}: no time was left for {', '.join(row['skipped'])}")
+    if given.publish:
+        publish(report.path)  # also where a gate failed: the tables say so
     if failures := report.failures():
         raise SystemExit("\n".join(["failed:", *failures]))
-    if given.publish:
-        publish(path)
+
+
+def placed(out: Path | None, name: str) -> Path:
+    """Where figures go that are usually called so."""
+    if out is None:
+        return SCRATCH / name
+    return out / name if out.is_dir() else out
 
 
 if __name__ == "__main__":

@@ -4,14 +4,16 @@
 `<!-- bench: NAME -->` and a line `<!-- end -->`; one whose figures were never kept stays as it is.
 """
 
+import argparse
 import json
 import re
 import shutil
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from bench import report
+from bench import report, targets
 from bench.peers import account
 
 Document: TypeAlias = Mapping[str, Any]
@@ -22,10 +24,11 @@ README = ROOT / "README.md"
 PAGE = ROOT / "docs" / "performance.md"
 
 
-def kept(kind: str, device: str) -> Path:
-    """Where the figures of a kind are kept, for the machine with this device."""
+def kept(kind: str, device: str, plan: int | None = None) -> Path:
+    """Where the figures of a kind are kept, for the machine with this device; of each plan by
+    itself."""
     name = "cpu" if device.startswith("CPU") else re.sub(r"[^a-z0-9]+", "-", device.lower())
-    return RESULTS / f"{kind}-{name}.json"
+    return RESULTS / f"{kind}-{name}{f'-plan-{plan}' if plan else ''}.json"
 
 
 def publish(*fresh: Path) -> None:
@@ -51,20 +54,31 @@ def replaced(text: str, name: str, table: str) -> str:
 
 
 def tables() -> Mapping[str, str]:
-    """The tables by name."""
-    found: dict[str, str] = {}
+    """The tables by name; those of several plans on one machine under one."""
+    found: dict[str, list[str]] = defaultdict(list)
     for path in sorted(RESULTS.glob("*.json")):
-        kind, _, where = path.stem.partition("-")
+        kind, _, where = re.sub(r"-plan-\d+$", "", path.stem).partition("-")
         document: Document = json.loads(path.read_text(encoding="utf-8"))
-        if kind == "serving":
-            found[f"serving-{where}"] = headed(document, rows(served(document)))
-        elif kind == "peers":
-            found[f"peers-{where}"] = headed(document, account.table(document))
-        elif kind == "load":
-            found[f"load-{where}"] = headed(document, report.text(document))
-        elif kind == "engine":
-            found[f"engine-{where}"] = headed(document, str(document["table"]))
-    return found
+        for name, table in of_kind(kind, document):
+            found[f"{name}-{where}"].append(headed(document, table))
+    return {name: "\n\n".join(each) for name, each in found.items()}
+
+
+def of_kind(kind: str, document: Document) -> Iterator[tuple[str, str]]:
+    """The tables of one file; what was to be met but was not is told below."""
+    if kind == "serving":
+        yield kind, rows(served(document))
+    elif kind == "peers":
+        yield kind, account.table(document)
+    elif kind == "load":
+        yield kind, report.text(document)
+    elif kind == "engine":
+        failed = "\n".join(f"- Not passed: {each}" for each in document.get("failures", ()))
+        yield kind, f"{document['table']}\n\n{failed}".strip()
+        lines = document.get("targets", ())
+        if any(line.get("target") for line in lines):
+            yield "targets", f"{targets.table(lines)}\n\n{failed}".strip()
+            yield "reached", f"{targets.best(lines)}\n\n{failed}".strip()
 
 
 def headed(document: Document, table: str) -> str:
@@ -114,8 +128,17 @@ def served(document: Document) -> Iterator[Sequence[str]]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Write the tables."""
-    publish()
+    """Write the tables, of files that came from elsewhere too; each is named as one that is kept.
+
+    Raises:
+        SystemExit: one is not there.
+    """
+    parser = argparse.ArgumentParser(prog="limner bench publish", description=__doc__)
+    parser.add_argument("files", nargs="*", type=Path, help="figures of another machine, to keep")
+    given = parser.parse_args(arguments)
+    if missing := [str(path) for path in given.files if not path.is_file()]:
+        parser.error(f"there is no {', '.join(missing)}")
+    publish(*given.files)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
+from models.vision import LIBRARY as LIBRARY  # ahead of diffusers
 from models import device
 from models.checkpoint import Checkpoint
 from models.contract import AnyEvent, Cancelled, Failed, Finished, Image, Job, Step
@@ -46,6 +47,7 @@ class Sitting:
     company: int = 1  # canvases that may share a call
     settled: bool = True
     images: dict[str, Image] = field(default_factory=dict)
+    notes: dict[str, Sequence[str]] = field(default_factory=dict)  # of finished pictures
     faults: list[str] = field(default_factory=list)
     stamps: list[float] = field(default_factory=list)  # when a tick brought a step to its end
     steps: int = 0  # of all canvases
@@ -113,6 +115,10 @@ class Sitting:
         """From the last step to the last canvas's pixels."""
         return self.ended - self.stamps[-1]
 
+    def seconds_of(self, steps: int) -> float:
+        """Of all its canvases, had they so many steps."""
+        return steps * self.step_seconds + self.decode_seconds
+
     def pixels(self, job: Job) -> np.ndarray[Any, np.dtype[np.int16]]:
         """A finished picture's bytes, fit to be subtracted."""
         return np.frombuffer(self.images[job.id].pixels, np.uint8).astype(np.int16)
@@ -122,24 +128,31 @@ class Sitting:
             self.steps += 1
         elif isinstance(event, Finished):
             self.images[event.job] = event.image
+            self.notes[event.job] = event.notes
         elif isinstance(event, Failed):
             self.faults.append(f"{event.job}: {event.fault.kind}, {event.fault.detail}")
         elif isinstance(event, Cancelled):
             self.cancelled += 1
 
 
-def counted(model: Checkpoint, job: Job) -> float:
-    """TFLOP of the matrix products, convolutions and attention of one step, none of it decoding.
+def counted(model: Checkpoint, job: Job) -> tuple[float, float]:
+    """TFLOP of the matrix products, convolutions and attention of the job's one step, and of its
+    decoding.
 
     Raises:
-        Spoiled: the step failed.
+        Spoiled: the picture did not come out.
     """
     sitting = Sitting(model)
     sitting.start(job)
     with FlopCounterMode(display=False, custom_mapping=COUNTERS) as counter:
         sitting.until_step(1)
-    sitting.studio.close()
-    return counter.get_total_flops() / 1e12
+        step = counter.get_total_flops()
+        while len(sitting.studio):
+            sitting.tick()
+        whole = counter.get_total_flops()
+    if sitting.faults:
+        raise Spoiled("; ".join(sitting.faults))
+    return step / 1e12, (whole - step) / 1e12
 
 
 def cut_short(model: Checkpoint, job: Job) -> tuple[int, float]:
@@ -164,14 +177,15 @@ def cut_short(model: Checkpoint, job: Job) -> tuple[int, float]:
 
 
 class Memory:
-    """The most that the device held at a time (on a CPU, the whole process), and how often that
-    was not enough (known of GPUs only)."""
+    """The most that the device held for a model at a time (on a CPU, the whole process), and how
+    often that was not enough (known of GPUs only)."""
 
     def __init__(self, model: Checkpoint) -> None:
         self._device = model.device if model.device.type == "cuda" else None
-        self._ran_out = 0
+        self._ran_out = self._others = 0
         if self._device:
             device.give_back()
+            self._others = torch.cuda.memory_allocated(self._device) - model.size
             torch.cuda.reset_peak_memory_stats(self._device)
             self._ran_out = torch.cuda.memory_stats(self._device)["num_ooms"]
         elif CLEAR.exists():
@@ -180,7 +194,7 @@ class Memory:
     def peak_gb(self) -> float | None:
         """10⁹ bytes; None where it is not known."""
         if self._device:
-            return torch.cuda.max_memory_allocated(self._device) / 1e9
+            return (torch.cuda.max_memory_allocated(self._device) - self._others) / 1e9
         if not STATUS.exists():
             return None
         lines = STATUS.read_text(encoding="ascii", errors="replace").splitlines()

@@ -11,16 +11,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial, wraps
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from bench.architectures import SMALL_SIDE, tiny_preview
+from bench.kernels import convolutions, kernels, laid_out
 from bench.served import served
 from bench.sitting import Memory, Sitting, Spoiled, counted, cut_short
 from bench.stopwatch import Stopwatch, Turns, watched
-from bench.subject import PROMPT, WARM_STEPS, Figures, Subject, bare, neat
+from bench.subject import FEW_STEPS, PROMPT, WARM_STEPS, Figures, Subject, bare, neat
+from models import attention
 from models.attention import fastest_first
 from models.checkpoint import Checkpoint
 from models.contract import Job
@@ -29,7 +31,6 @@ from models.pixels import Arrival
 from models.preview import encoded
 from models.shell import denoiser_name
 
-CURVE_STEPS = 5
 LOOKS = 4  # steps whose previews are timed
 WORTHWHILE = 1.05  # times as many steps per second as fewer canvases bring
 
@@ -49,29 +50,59 @@ def picture(subject: Subject) -> Figures:
 
 
 def against_bare(subject: Subject) -> Figures:
-    """The studio against the stock pipeline with the same components and steps, in turns."""
-    stock(subject.model, subject.job(steps=WARM_STEPS))
+    """The studio against the stock pipeline with the same components and steps, in turns: as it
+    comes, and with the kernels that the studio takes."""
+    in_turns(subject.model, subject.job(steps=WARM_STEPS))
     rounds = [in_turns(subject.model, subject.job()) for _ in range(subject.rounds)]
-    (_, _, first, _), (_, _, ours, theirs) = rounds[0], rounds[-1]
-    subject.gate("off itself, painted again", int(np.abs(first - ours).max()), 0)
+    first, last = rounds[0], rounds[-1]
+    subject.gate("off itself, painted again", int(np.abs(first.ours - last.ours).max()), 0)
+    as_it_comes = [each.as_it_comes for each in rounds if each.as_it_comes is not None]
     return {
-        "picture_seconds": neat(statistics.median(each[0] for each in rounds)),
-        "bare_seconds": neat(statistics.median(each[1] for each in rounds)),
-        "studio_to_bare": neat(statistics.median(each[0] / each[1] for each in rounds)),
-        "to_bare": subject.compare("off the stock pipeline's", ours, theirs, alike=True),
+        "as_it_comes_seconds": neat(statistics.median(as_it_comes)) if as_it_comes else None,
+        "picture_seconds": neat(statistics.median(each.seconds for each in rounds)),
+        "bare_seconds": neat(statistics.median(each.bare for each in rounds)),
+        "studio_to_bare": neat(statistics.median(each.seconds / each.bare for each in rounds)),
+        "to_bare": subject.compare("off the stock pipeline's", last.ours, last.theirs, alike=True),
     }
 
 
-def in_turns(model: Checkpoint, job: Job) -> tuple[float, float, np.ndarray, np.ndarray]:
-    """Seconds of the studio and of the stock pipeline for the same picture, and both pictures."""
+class Turn(NamedTuple):
+    """Seconds of the same picture in each way, and two of the pictures."""
+
+    seconds: float  # of the studio
+    bare: float  # of the stock pipeline, with the studio's kernels
+    as_it_comes: float | None  # of the stock pipeline; None where that is the same
+    ours: np.ndarray
+    theirs: np.ndarray  # the stock pipeline's, with the studio's kernels
+
+
+def in_turns(model: Checkpoint, job: Job) -> Turn:
+    """The stock pipeline, and then the studio."""
+    untouched = None
+    if has_own_kernels(model):
+        with laid_out(model.pipe, torch.contiguous_format):
+            untouched = timed(model, partial(bare, model, job))[0]
+    took, pictures = timed(model, partial(stock, model, job))
+    ours = Sitting(model, settled=False).finish([job])
+    theirs = np.frombuffer(Arrival(pictures[0]).image().pixels, np.uint8).astype(np.int16)
+    return Turn(ours.seconds, took, untouched, ours.pixels(job), theirs)
+
+
+def timed(model: Checkpoint, paint: Callable[[], torch.Tensor]) -> tuple[float, torch.Tensor]:
+    """Seconds until the device is done, and what came out."""
     model.settle()
     began = time.perf_counter()
-    picture = stock(model, job)[0]
+    pictures = paint()
     model.settle()
-    took = time.perf_counter() - began
-    ours = Sitting(model, settled=False).finish([job])
-    theirs = np.frombuffer(Arrival(picture).image().pixels, np.uint8).astype(np.int16)
-    return ours.seconds, took, ours.pixels(job), theirs
+    return time.perf_counter() - began, pictures
+
+
+def has_own_kernels(model: Checkpoint) -> bool:
+    """Whether others calculate than would for the stock pipeline as it comes."""
+    weights = [each.weight for each in convolutions(model.pipe)]
+    return attention.order_for(model.device) is not None or any(
+        not weight.is_contiguous() for weight in weights
+    )
 
 
 def stock(model: Checkpoint, job: Job) -> torch.Tensor:
@@ -99,8 +130,9 @@ def run_by(way: Way, function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def operations(subject: Subject) -> Figures:
-    """How much arithmetic a step is, as counted by torch."""
-    return {"tflop_per_step": neat(counted(subject.model, subject.job()))}
+    """How much arithmetic a step is, and decoding a picture, as counted by torch."""
+    step, rest = counted(subject.model, subject.job(steps=1))
+    return {"tflop_per_step": neat(step), "tflop_to_decode": neat(rest)}
 
 
 def cancel(subject: Subject) -> Figures:
@@ -161,6 +193,9 @@ def texts(subject: Subject) -> Figures:
 def curve(subject: Subject, side: int) -> Figures:
     """Ever more canvases in one forward, until there is no room for more."""
     rows = list(company(subject, side, (1, 2) if subject.small else (1, 2, 4, 8)))
+    step, rest = counted(subject.model, subject.job(steps=1, width=side, height=side))
+    for row in rows:
+        row["tflop_per_picture"] = neat(subject.steps * step + rest)
     if side == subject.side:
         gains = {row["canvases"]: row.get("gain", 0.0) for row in rows}
         most = max(gains.values())
@@ -178,7 +213,8 @@ def company(subject: Subject, side: int, sizes: tuple[int, ...]) -> Iterator[Fig
             yield {"canvases": canvases, "out_of_memory": True}
             return
         alone = alone or sitting
-        yield row(sitting, alone, memory.peak_gb()) | compared(subject, sitting, alone)
+        each = row(sitting, alone, subject.steps, memory.peak_gb())
+        yield each | compared(subject, sitting, alone)
 
 
 def twice(subject: Subject, side: int, canvases: int) -> Sitting | None:
@@ -190,7 +226,7 @@ def twice(subject: Subject, side: int, canvases: int) -> Sitting | None:
     seeds = range(canvases - 1, -1, -1)
     sittings: list[Sitting] = []
     try:
-        for steps in (WARM_STEPS, CURVE_STEPS):
+        for steps in (WARM_STEPS, FEW_STEPS):
             jobs = [subject.job(str(n), seeds=(n,), steps=steps, **told) for n in seeds]
             sittings.append(Sitting(subject.model, canvases).finish(jobs))
     except Spoiled as error:
@@ -200,14 +236,17 @@ def twice(subject: Subject, side: int, canvases: int) -> Sitting | None:
     return sittings[-1]
 
 
-def row(sitting: Sitting, alone: Sitting, peak: float | None) -> Figures:
-    """The figures of one company."""
+def row(sitting: Sitting, alone: Sitting, steps: int, peak: float | None) -> Figures:
+    """The figures of one company, whose whole pictures have so many steps."""
     gain = sitting.company * alone.step_seconds / sitting.step_seconds
+    took, took_alone = (each.seconds_of(steps) / each.company for each in (sitting, alone))
     return {
         "canvases": sitting.company,
         "step_seconds": neat(sitting.step_seconds),
         "decode_seconds": neat(sitting.decode_seconds),
         "gain": neat(gain),  # times as many steps per second as alone
+        "picture_seconds": neat(took),
+        "picture_gain": neat(took_alone / took),  # the same of whole pictures, decoded
         "peak_gb": None if peak is None else neat(peak),
     }
 
@@ -236,6 +275,7 @@ def stages(small: bool, sides: Sequence[int] = ()) -> Mapping[str, Callable[[Sub
         "picture": picture,
         "against bare": against_bare,
         "operations": operations,
+        "kernels": kernels,
         "cancel": cancel,
         "preview": preview,
         "encode": encode,

@@ -1,6 +1,8 @@
 """One checkpoint that is measured: how it is asked to paint, its gates, and diffusers' own way to
 paint the same."""
 
+import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +18,7 @@ from models.contract import Job
 
 PROMPT = "a red circle on a blue background"
 WARM_STEPS = 2  # of a picture that is not measured
+FEW_STEPS = 5  # of one whose steps are measured each by itself
 LEVELS = 1  # of 255; how far a picture in company may be from itself alone, in float32
 MEAN_LEVELS = 4.0  # the same in bfloat16, on average: rounding grows along the steps
 
@@ -40,6 +43,8 @@ class Subject:
     folder: Path | None = None  # where its weights are, unless they were made up
     keep: Callable[[Figures], None] = nowhere  # figures of a stage that is not over yet
     best: int = 1  # canvases in one forward that bring the most images per second
+    ways: Figures = field(default_factory=dict)  # figures of other ways to run its denoiser
+    deadline: float = math.inf  # of time.monotonic(); what comes in parts begins none later
 
     @property
     def side(self) -> int:
@@ -50,6 +55,15 @@ class Subject:
     def steps(self) -> int:
         """Of a whole picture."""
         return min(4, self.usual.steps) if self.small else self.usual.steps
+
+    @property
+    def few_steps(self) -> int:
+        """Of a picture whose steps are measured."""
+        return min(FEW_STEPS, self.steps)
+
+    def in_time(self) -> bool:
+        """Whether another part may begin."""
+        return time.monotonic() <= self.deadline
 
     def job(self, name: str = "owl", **changes: Any) -> Job:
         """A native picture, or another."""

@@ -1,41 +1,63 @@
 """What compiling and recording gain for one checkpoint, in turns with it as it comes, and whether
-the pictures stay the same: a stage of `bench.engine`.
+the pictures stay the same: stages of `bench.engine`.
 """
 
-import statistics
-import time
 from dataclasses import replace
 from typing import Any
 
 import torch
 
+from bench.kernels import median, of_steps
 from bench.sitting import Sitting
 from bench.stages import company
 from bench.subject import WARM_STEPS, Figures, Subject, neat
 from models import compilation
+from models.attention import fastest_first
 from models.checkpoint import Checkpoint
+from models.contract import Job
 from models.graphs import Graphs
-from models.merge import Forward, Way
+from models.merge import Forward, Way, plainly
 from models.shell import denoiser_name
 
 BACKEND = "inductor"
+TOGETHER = (1, 2)  # canvases of a tuned picture's company
+SMALL_PICTURE = 512  # px; up to it more may pay
+SMALL_TOGETHER = (1, 2, 8)
+
+
+def graphs(subject: Subject) -> Figures:
+    """Recording what is not compiled: it takes no minutes."""
+    if (kind := subject.model.device.type) != "cuda":
+        return {"tunings": {"graphs": {"refused": f"{kind} has none"}}}
+    return measured(subject, {"graphs": Graphs(subject.model.way)}, subject.model)
 
 
 def tunings(subject: Subject) -> Figures:
-    """Figures of each tuning that the device knows, under its name; each is kept at once."""
+    """Compiling, and recording what is compiled. The model stays compiled."""
     model = subject.model
+    scaled_down = subject.small and model.device.type == "cpu"
     parts = compilation.in_regions(
-        *(getattr(model.pipe, denoiser_name(model.pipe)), model.pipe.vae.decoder), backend=BACKEND
+        *(getattr(model.pipe, denoiser_name(model.pipe)), model.pipe.vae.decoder),
+        backend="eager" if scaled_down else BACKEND,  # which compiles nothing, in minutes less
     )
-    eager = replace(model, way=plain(model.way))
-    ways: dict[str, Way] = {"compile": model.way}
-    if model.device.type == "cuda":  # first what takes no minutes
-        ways = {"graphs": Graphs(eager.way), **ways, "compile+graphs": Graphs(model.way)}
-    told: dict[str, Figures] = {}
+    way = fastest_first(model.device, compilation.bare_only(plainly))
+    ways: dict[str, Way] = {"compile": way}
+    if model.device.type == "cuda":
+        ways["compile+graphs"] = Graphs(way)
+    subject.model = replace(model, way=way)  # what comes after is measured with it
+    told = measured(subject, ways, replace(model, way=plain(model.way)))
+    return {"compiled_parts": parts} | told
+
+
+def measured(subject: Subject, ways: dict[str, Way], eager: Checkpoint) -> Figures:
+    """Figures of each way under its name, as far as time goes; each is kept at once."""
     for name, way in ways.items():
-        told[name] = against(subject, name, eager, replace(model, way=way))
-        subject.keep({"compiled_parts": parts, "tunings": told})
-    return {"compiled_parts": parts, "tunings": told}
+        if not subject.in_time():
+            subject.ways[name] = {"skipped": "no time was left"}
+            continue
+        subject.ways[name] = against(subject, name, eager, replace(subject.model, way=way))
+        subject.keep({"tunings": dict(subject.ways)})
+    return {"tunings": dict(subject.ways)}
 
 
 def plain(way: Way) -> Way:
@@ -53,37 +75,50 @@ def against(subject: Subject, name: str, eager: Checkpoint, tuned: Checkpoint) -
 
     Not measured where it is to be recorded and nothing is: there it is the model as it comes.
     """
-    job = subject.job()
-    began = time.perf_counter()
-    Sitting(tuned).finish([subject.job(steps=WARM_STEPS)])
-    first = time.perf_counter() - began
+    first = beginning(subject, tuned)
     Sitting(tuned).finish([subject.job(steps=WARM_STEPS)])  # what is met twice is recorded
     if isinstance(tuned.way, Graphs) and not len(tuned.way):
         return {"recorded": 0}
     before = compilation.compiled()
-    rounds = [(sitting(eager, job), sitting(tuned, job)) for _ in range(subject.rounds)]
+    told = {"first_seconds": neat(first)} | in_turns(subject, name, eager, tuned)
     subject.gate(f"{name}: graphs compiled late", compilation.compiled() - before, 0)
-    plainly, ours = rounds[-1]
-    off = subject.compare(f"{name}: off eager", plainly.pixels(job), ours.pixels(job))
-    together = list(company(replace(subject, model=tuned), subject.side, (1, 2)))
+    sizes = SMALL_TOGETHER if subject.side <= SMALL_PICTURE and not subject.small else TOGETHER
+    return told | {"company": [*company(replace(subject, model=tuned), subject.side, sizes)]}
+
+
+def in_turns(subject: Subject, name: str, eager: Checkpoint, tuned: Checkpoint) -> Figures:
+    """Both, step by step and as whole pictures; and how far the latter are apart."""
+    few, job = subject.job(steps=subject.few_steps), subject.job()
+    steps = [(sitting(eager, few), sitting(tuned, few)) for _ in range(subject.rounds)]
+    wholes = [(whole(eager, job), whole(tuned, job)) for _ in range(subject.rounds)]
+    usual, ours = wholes[-1]
     return {
-        "first_seconds": neat(first),
-        "step_seconds": median(each.step_seconds for _, each in rounds),
-        "decode_seconds": median(each.decode_seconds for _, each in rounds),
-        "eager_step_seconds": median(each.step_seconds for each, _ in rounds),
-        "eager_decode_seconds": median(each.decode_seconds for each, _ in rounds),
-        "step_gain": median(a.step_seconds / b.step_seconds for a, b in rounds),
-        "decode_gain": median(a.decode_seconds / b.decode_seconds for a, b in rounds),
-        "company": together,
-        **off,
+        "picture_seconds": median(each.seconds for _, each in wholes),
+        "eager_picture_seconds": median(each.seconds for each, _ in wholes),
+        "picture_gain": median(a.seconds / b.seconds for a, b in wholes),
+        **of_steps(steps),
+        **subject.compare(f"{name}: off eager", usual.pixels(job), ours.pixels(job)),
     }
 
 
-def sitting(model: Checkpoint, job: Any) -> Sitting:
-    """One picture."""
+def beginning(subject: Subject, model: Checkpoint) -> float:
+    """Seconds of the first picture, which has all compiled that it meets."""
+    return Sitting(model).finish([subject.job(steps=WARM_STEPS)]).seconds
+
+
+def again(subject: Subject) -> Figures:
+    """The first picture of a model that was compiled before, by what is kept on the disk."""
+    if "compile" not in subject.ways:
+        return {"compiled_again": "not compiled before"}
+    torch._dynamo.reset()
+    return {"compiled_again_seconds": neat(beginning(subject, subject.model))}
+
+
+def sitting(model: Checkpoint, job: Job) -> Sitting:
+    """One picture, each step by itself."""
     return Sitting(model).finish([job])
 
 
-def median(values: Any) -> float:
-    """Four digits of it."""
-    return neat(statistics.median(values))
+def whole(model: Checkpoint, job: Job) -> Sitting:
+    """One picture as it is painted for a client: nothing is waited for in between."""
+    return Sitting(model, settled=False).finish([job])

@@ -196,10 +196,10 @@ def bench_peers(context: typer.Context) -> None:
     _bench("peers.run").main(context.args)
 
 
-@bench_app.command("publish")
-def bench_publish() -> None:
+@bench_app.command("publish", context_settings=SCRIPT)
+def bench_publish(context: typer.Context) -> None:
     """Write the figures that were kept into the documents."""
-    _bench("publish").main()
+    _bench("publish").main(context.args)
 
 
 def _bench(script: str) -> ModuleType:

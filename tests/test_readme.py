@@ -14,4 +14,7 @@ def test_what_it_links_to_is_there() -> None:
 
 
 def test_it_is_short() -> None:
-    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
+    """But for the figures that scripts put into it."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    told = re.sub(r"(<!-- bench: .*? -->\n).*?(<!-- end -->)", r"\1\2", text, flags=re.DOTALL)
+    assert len(told.splitlines()) <= 145

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import torch
 
-from bench import engine, running, sitting, stages, tunings
+from bench import engine, lossy, publish, running, sitting, stages, tables, tunings
 from bench.architectures import ARCHITECTURES, SMALL_SIDE, built, outlined
 from bench.lossy import compiled
 from bench.subject import Subject
-from models import attention, compilation, merge
+from models import attention, compilation, eight, merge, weights
 from models.graphs import Graphs
 from models.merge import Forward, plainly
 from models.pixels import Arrival
@@ -66,9 +66,9 @@ def test_everything_is_measured_and_gated(run: Run, capsys: pytest.CaptureFixtur
     (row,) = report["models"]
     assert not row["failed"]
     assert not row["skipped"]
-    assert len(row["gates"]) == 8
+    assert len(row["gates"]) == 10
     assert row["served"][0]["canvases"] == 1
-    missing = set(engine.COLUMNS) - set(row)
+    missing = set(tables.COLUMNS) - set(row)
     assert not missing
     assert row["tflop_per_step"] > 0
     assert row["step_forecast"]["gain"] > 0
@@ -191,7 +191,8 @@ def test_each_tuning_is_kept_at_once(subject: Subject, monkeypatch: pytest.Monke
     kept: list[dict[str, Any]] = []
     monkeypatch.setattr(tunings, "against", lambda *_: {"step_gain": 2.0})
     subject.keep = kept.append
-    assert [tunings.tunings(subject)] == kept
+    told = tunings.tunings(subject)
+    assert kept == [{"tunings": told["tunings"]}]
     assert kept[0]["tunings"] == {"compile": {"step_gain": 2.0}}
 
 
@@ -232,3 +233,64 @@ def test_tunings_are_measured_and_gated(monkeypatch: pytest.MonkeyPatch) -> None
     }
     assert all(gate["ok"] for gate in subject.gates)
     assert figures["tunings"]["compile"]["off_max_levels"] == 0
+
+
+def test_on_a_cpu_both_shipped_models_are_measured() -> None:
+    turns = engine.options(["--device", "cpu"]).turns
+    assert list(dict.fromkeys(name for name, _ in turns)) == ["sketch", "sketch-flux"]
+    assert {"served", "lossy", "kernels"} <= {stage for _, stage in turns}
+    assert not {"graphs", "tunings", "compiled again"} & {stage for _, stage in turns}
+
+
+def test_a_failed_gate_keeps_no_figure_from_being_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "PAGE.md"
+    page.write_text("<!-- bench: engine-cpu -->\n<!-- end -->\n")
+    for name, place in (("RESULTS", tmp_path / "kept"), ("README", page), ("PAGE", page)):
+        monkeypatch.setattr(publish, name, place)
+    (tmp_path / "kept").mkdir()
+    monkeypatch.setattr(engine, "SCRATCH", tmp_path / "out")
+    monkeypatch.setattr(stages, "encode", lambda subject: subject.gate("owls", 2, 1) or {"owls": 2})
+    said = ("--device", "cpu", "--only", "sketch-flux", "--stages", "encode", "--publish")
+    with pytest.raises(SystemExit, match="sketch-flux: owls is 2, and may be 1"):
+        engine.main(said)
+    kept = json.loads((tmp_path / "kept" / "engine-cpu.json").read_text())
+    assert kept["models"][0]["owls"] == 2
+    assert "- Not passed: sketch-flux: owls is 2, and may be 1" in page.read_text()
+
+
+def test_stand_ins_for_text_encoders_are_not_timed_as_if_they_were_real() -> None:
+    for made_up, cell in ((True, "–"), (False, "0.5")):
+        head, _, row = tables.models([{"model": "x", "made_up": made_up, "text_seconds": 0.5}])
+        assert row[head.index("text s")] == cell
+
+
+def test_recording_is_not_tried_where_nothing_is_recorded(subject: Subject) -> None:
+    assert tunings.graphs(subject) == {"tunings": {"graphs": {"refused": "cpu has none"}}}
+
+
+def test_what_there_is_no_time_for_is_named(subject: Subject) -> None:
+    subject.deadline = 0.0
+    told = tunings.measured(subject, {"compile": plainly}, subject.model)
+    assert told == {"tunings": {"compile": {"skipped": "no time was left"}}}
+    assert lossy.lossy(subject)["fp8"] == {"skipped": "no time was left"}
+
+
+def test_shortcuts_are_measured_together_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the CPU could multiply in 8 bits."""
+    monkeypatch.setattr(weights, "LARGE", 1)
+    monkeypatch.setattr(eight, "refuse", lambda device: None)
+    shape = ARCHITECTURES["flux-dev"]
+    model = built(shape, torch.device("cpu"), torch.float32, small=True)
+    subject = Subject("flux-dev", shape, model, True, 1, "flux")
+    kept: dict[str, Any] = {}
+    subject.keep = kept.update
+    told = lossy.lossy(subject)
+    assert kept == told
+    assert all(told[key]["picture_seconds"] > 0 for key in tables.SHORTCUTS)
+    assert told["fp8+step_forecast"]["off_mean_levels"] > 0
+    assert "steps: 12 of 20 were predicted" in told["fp8+step_forecast"]["notes"][0]
+    head, _, *rows = tables.shortcuts([told | {"model": "flux-dev"}])
+    assert [row[1] for row in rows] == list(tables.SHORTCUTS)
+    assert {len(row) for row in rows} == {len(head)}

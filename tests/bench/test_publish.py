@@ -7,6 +7,7 @@ import pytest
 
 from bench import publish, report, tally
 
+GPU_TABLES = ("targets", "engine", "reached")
 FACTS = {"cores": 2, "processor": "abacus", "date": "2026-11-21", "load_before": 0.1}
 SERVING = {
     "machine": FACTS,
@@ -86,6 +87,39 @@ def test_what_was_never_kept_leaves_a_page_as_it_is(house: Path) -> None:
 def test_the_figures_of_a_gpu_are_kept_under_its_name(house: Path) -> None:
     assert publish.kept("engine", "NVIDIA H200").name == "engine-nvidia-h200.json"
     assert publish.kept("engine", "CPU, 1 threads").name == "engine-cpu.json"
+
+
+def test_the_plans_of_one_gpu_share_a_place(house: Path) -> None:
+    line = {"picture": "a", "way": "b", "seconds": 1.0, "target": "≤ 2 s", "met": "yes"}
+    told = {"machine": FACTS | {"device": "NVIDIA H200"}, "failures": ["an owl"]}
+    for plan, lines in ((1, [line]), (2, [line | {"target": None}])):
+        path = publish.kept("engine", "NVIDIA H200", plan)
+        path.write_text(json.dumps(told | {"table": f"figures {plan}", "targets": lines}))
+    for name in ("README", "PAGE"):
+        places = "\n".join(f"<!-- bench: {n}-nvidia-h200 -->\n<!-- end -->" for n in GPU_TABLES)
+        (house / f"{name}.md").write_text(places)
+    publish.publish()
+    text = (house / "README.md").read_text()
+    assert text.index("figures 1") < text.index("figures 2")
+    assert "| a | b | 1.0 | – | – | – | ≤ 2 s | yes |" in text
+    assert text.count("- Not passed: an owl") == 4
+
+
+def test_figures_that_came_from_elsewhere_are_kept(house: Path, tmp_path: Path) -> None:
+    away = tmp_path / "away"
+    away.mkdir()
+    (away / "serving-cpu.json").write_text(json.dumps(SERVING))
+    publish.main([str(away / "serving-cpu.json")])
+    assert json.loads((house / "serving-cpu.json").read_text()) == SERVING
+    assert "images per second" in (house / "README.md").read_text()
+    with pytest.raises(SystemExit):
+        publish.main([str(away / "gone.json")])
+
+
+def test_the_documents_have_room_for_a_gpu_s() -> None:
+    for name in GPU_TABLES[:2]:
+        assert f"<!-- bench: {name}-nvidia-h200 -->\n" in publish.PAGE.read_text()
+    assert "<!-- bench: reached-nvidia-h200 -->\n" in publish.README.read_text()
 
 
 def test_the_documents_have_room_for_every_table_of_a_cpu() -> None:

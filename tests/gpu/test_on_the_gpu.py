@@ -1,13 +1,10 @@
-"""The families, the worker and their faults on a real CUDA device, with tiny checkpoints.
+"""The families and the worker on a real CUDA device, with tiny checkpoints.
 
 `pytest -m gpu tests/gpu` where there is one. `LIMNER_TEST_DEVICE=cpu` tries the tests themselves
-without one, but for those that need its faults.
+without one, but for those that need what it alone has.
 """
 
-import os
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,20 +13,15 @@ import pytest
 import torch
 
 from models.vision import LIBRARY as LIBRARY  # ahead of diffusers, as in a worker
-from models import device, families, launch, wire
+from models import launch, wire
 from models.attention import CUDNN_FIRST, HOPPER, order_for
 from models.canvas import NotFinite
-from models.checkpoint import Checkpoint
 from models.contract import (
     AnyCommand,
     AnyEvent,
     Cancelled,
-    Failed,
     Finished,
-    Image,
-    Job,
     Loaded,
-    ModelSpec,
     Paint,
     Stop,
     Tuning,
@@ -37,96 +29,10 @@ from models.contract import (
 )
 from models.graphs import Graphs
 from models.pixels import Arrival
-from models.studio import Studio
 from models.warmup import warm_up
-from tests.models import tiny
+from tests.gpu.painting import DEVICE, FAMILY_OF, ON_THE_GPU, faulty, job, load, pixels, run
 
-DEVICE = os.environ.get("LIMNER_TEST_DEVICE", "cuda")
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(
-        DEVICE == "cuda" and not torch.cuda.is_available(), reason="there is no CUDA device"
-    ),
-]
-faulty = pytest.mark.skipif(DEVICE != "cuda", reason="of CUDA devices alone")
-FAMILY_OF = {
-    "sd": "sd",
-    "sd_inpaint": "sd",
-    "pix2pix": "sd",
-    "sdxl": "sdxl",
-    "sd3": "sd3",
-    "flux": "flux",
-    "flux_schnell": "flux",
-    "flux_fill": "flux",
-    "flux_kontext": "flux",
-    "flux2": "flux2",
-    "flux2_klein": "flux2",
-    "qwen_image": "qwen-image",
-    "z_image": "z-image",
-}
-WIDTH, HEIGHT = 128, 64
-
-
-@pytest.fixture(scope="module")
-def spec_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., ModelSpec]:
-    root = tmp_path_factory.mktemp("checkpoints")
-
-    def spec(name: str, **changes: object) -> ModelSpec:
-        if not (root / name).exists():
-            torch.manual_seed(0)
-            getattr(tiny, name)().save_pretrained(root / name)
-        told = {"id": "tiny", "family": FAMILY_OF[name], "path": str(root / name)}
-        return ModelSpec(**(told | {"width": WIDTH, "height": HEIGHT} | changes))
-
-    return spec
-
-
-def load(spec: ModelSpec) -> Checkpoint:
-    model = families.loader(spec.family)(spec, DEVICE)
-    assert isinstance(model, Checkpoint)
-    return model
-
-
-def job(name: str, task: str, **changes: object) -> Job:
-    told: dict[str, object] = {
-        "id": name,
-        "model": "tiny",
-        "task": task,
-        "prompt": "an owl",
-        "width": WIDTH,
-        "height": HEIGHT,
-        "steps": 4,
-        "guidance": 3.0,
-        "strength": 1.0,
-        "seeds": (7,),
-        "inputs": 0 if task == "generate" else 1,
-        "masked": task == "inpaint",
-    }
-    return Job(**(told | changes))
-
-
-def run(model: Checkpoint, *jobs: Job, cancel: str = "") -> list[AnyEvent]:
-    events: list[AnyEvent] = []
-    studio = Studio(events.append)
-    for kind in ("forward", "decode"):
-        studio.cap("tiny", kind, 8)
-    base = Image(WIDTH, HEIGHT, "RGB", bytes(range(256)) * (WIDTH * HEIGHT * 3 // 256))
-    half = WIDTH * HEIGHT // 2
-    mask = Image(WIDTH, HEIGHT, "L", bytes(half) + b"\xff" * half)
-    for asked in jobs:
-        studio.start(model, asked, 0, [base][: asked.inputs], mask if asked.masked else None)
-    studio.tick()
-    if cancel:
-        studio.cancel(cancel, 0)
-    while len(studio):
-        studio.tick()
-    return events
-
-
-def pixels(events: list[AnyEvent], name: str) -> np.ndarray:
-    (end,) = [e for e in events if isinstance(e, Finished | Failed) and e.job == name]
-    assert isinstance(end, Finished), end
-    return np.frombuffer(end.image.pixels, np.uint8).astype(int)
+pytestmark = ON_THE_GPU
 
 
 @pytest.mark.parametrize("name", list(FAMILY_OF))
@@ -211,28 +117,6 @@ def test_a_vae_that_overflows_in_half_precision_stays_in_full(spec_of) -> None:
 def test_the_warm_up_tells_caps(spec_of, name: str) -> None:
     spec = spec_of(name)
     assert {cap.kind for cap in warm_up(load(spec), spec)} == {"forward", "decode"}
-
-
-@contextmanager
-def room(more: int) -> Iterator[None]:
-    """Meanwhile the process may take so many bytes beyond what it has."""
-    device.give_back()
-    total = device.memory(torch.device(DEVICE)).total
-    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + more) / total)
-    try:
-        yield
-    finally:
-        torch.cuda.set_per_process_memory_fraction(1.0)
-
-
-@faulty
-def test_running_out_of_memory_is_told_and_leaves_the_device_usable(spec_of) -> None:
-    model = load(spec_of("sd"))
-    wish = job("huge", "generate", width=2048, height=2048)
-    with room(16 << 20):  # less than the picture alone takes, so decoding in tiles is no way out
-        (end,) = [event for event in run(model, wish) if isinstance(event, Failed)]
-    assert end.fault.kind == "out_of_memory"
-    assert pixels(run(model, job("owl", "generate")), "owl").std() > 0
 
 
 class Talk:
