@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from models.vision import LIBRARY as LIBRARY
 from bench import machine
 from models import compilation, families
 from models.checkpoint import Checkpoint

@@ -19,6 +19,7 @@ from PIL import Image
 
 GENERATE, EDIT = "/api/v1/image/generate", "/api/v1/image/edit"
 PROMPT = "a red circle on a blue background"
+BOTH = pytest.mark.parametrize("model", ["sketch", "sketch-flux"])
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +118,7 @@ def test_the_sibling_of_the_flux_class_paints_beside_it(sketch) -> None:
     assert (painted[0] != painted[1]).any()
 
 
-@pytest.mark.parametrize("model", ["sketch", "sketch-flux"])
+@BOTH
 def test_image_i_of_n_equals_the_single_one_with_its_seed(sketch, model) -> None:
     wish = {"model": model, "prompt": PROMPT, "steps": 6}
     answer = sketch.post(GENERATE, **wish, n=3, seed=2**31 - 2)
@@ -128,8 +129,9 @@ def test_image_i_of_n_equals_the_single_one_with_its_seed(sketch, model) -> None
         assert np.abs(alone.astype(int) - together.astype(int)).max() <= 1
 
 
-def test_strict_repeats_to_the_bit(sketch) -> None:
-    wish = {"model": "sketch", "prompt": PROMPT, "steps": 6, "seed": 7, "strict": True}
+@BOTH
+def test_strict_repeats_to_the_bit(sketch, model) -> None:
+    wish = {"model": model, "prompt": PROMPT, "steps": 6, "seed": 7, "strict": True}
     (first,) = pictures(sketch.post(GENERATE, **wish))
     many = pictures(sketch.post(GENERATE, **wish, n=4))
     assert (first == many[0]).all()
@@ -143,7 +145,7 @@ def test_a_drawn_seed_is_returned_and_repeats(sketch) -> None:
     assert np.abs(again.astype(int) - pictures(answer)[0].astype(int)).max() <= 1
 
 
-@pytest.mark.parametrize("model", ["sketch", "sketch-flux"])
+@BOTH
 def test_inpainting_changes_the_mask_and_nothing_else(sketch, model) -> None:
     """A base of random noise: any pixel that went through the model would differ."""
     base = np.random.default_rng(0).integers(0, 256, (300, 260, 3), dtype=np.uint8)
@@ -176,15 +178,17 @@ def test_an_alpha_mask_means_transparent_is_repainted(sketch) -> None:
     assert (by_alpha[:32] == base[:32]).all()
 
 
-def test_an_edit_without_a_mask_starts_from_the_image(sketch) -> None:
+@BOTH
+def test_an_edit_without_a_mask_starts_from_the_image(sketch, model) -> None:
     base = np.full((128, 128, 3), (20, 20, 200), np.uint8)
-    wish = {"model": "sketch", "prompt": "a blue background", "images": [{"b64": data_url(base)}]}
+    wish = {"model": model, "prompt": "a blue background", "images": [{"b64": data_url(base)}]}
     (little,) = pictures(sketch.post(EDIT, **wish, seed=3, strength=0.2))
     assert blue(little) > 0.9
 
 
-def test_a_stream_ends_with_the_plain_answer(sketch) -> None:
-    wish = {"model": "sketch", "prompt": PROMPT, "seed": 5, "n": 2, "steps": 9}
+@BOTH
+def test_a_stream_ends_with_the_plain_answer(sketch, model) -> None:
+    wish = {"model": model, "prompt": PROMPT, "seed": 5, "n": 2, "steps": 9}
     with sketch.client() as client:
         answer = client.post(GENERATE, json=wish | {"stream": True})
     assert answer.headers["content-type"].startswith("text/event-stream")
@@ -201,10 +205,11 @@ def test_a_stream_ends_with_the_plain_answer(sketch) -> None:
         assert np.abs(mine.astype(int) - opened(image["data_url"]).astype(int)).max() <= 1
 
 
-def test_a_late_preview_shows_what_is_coming(sketch) -> None:
+@BOTH
+def test_a_late_preview_shows_what_is_coming(sketch, model) -> None:
     """At step 8 of 9 the preview, shrunk, is close to the picture, shrunk as much."""
     with sketch.client() as client:
-        wish = {"model": "sketch", "prompt": PROMPT, "seed": 5, "steps": 9, "stream": True}
+        wish = {"model": model, "prompt": PROMPT, "seed": 5, "steps": 9, "stream": True}
         answer = client.post(GENERATE, json=wish)
     lines = [line[6:] for line in answer.text.splitlines() if line.startswith("data: {")]
     events = [json.loads(line) for line in lines]

@@ -6,11 +6,12 @@ The bars of the tests lie well under the gate that a model passes before it ship
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from models.checkpoint import Checkpoint
-from models.contract import AnyEvent, Finished, Image, Job, ModelSpec, Task
+from models.contract import AnyEvent, Finished, Image, Job, ModelSpec, Task, Tuning
 from models.demo.captions import full_caption
 from models.demo.measures import Marks, look, mark, middle
 from models.demo.scenes import PALETTE, SIDE, SQUARE, Frame, Scene
@@ -37,6 +38,7 @@ class Shipped:
         task: Task = "generate",
         frame: Frame = SQUARE,
         negative: str = "",
+        steps: int = STEPS,
     ) -> Job:
         return Job(
             id=f"{self.name} {number}",
@@ -46,7 +48,7 @@ class Shipped:
             negative_prompt=negative,
             width=frame[0],
             height=frame[1],
-            steps=STEPS,
+            steps=steps,
             guidance=guidance,
             seeds=(number,),
             inputs=0 if task == "generate" else 1,
@@ -75,8 +77,15 @@ class Shipped:
 Order = tuple[Shipped, Job, list[Image], Image | None]
 
 
-def shipped(name: str, family: str) -> Shipped:
-    spec = ModelSpec(id=name, family=family, path=str(DEMO / name), width=SIDE, height=SIDE)
+def shipped(name: str, family: str, **tuning: Any) -> Shipped:
+    spec = ModelSpec(
+        id=name,
+        family=family,
+        path=str(DEMO / name),
+        width=SIDE,
+        height=SIDE,
+        tuning=Tuning(**tuning),
+    )
     return Shipped(name, FAMILIES[family].load(spec, "cpu"))
 
 

@@ -6,10 +6,10 @@ The bars lie well under the gate that the model passed before it shipped (models
 import numpy as np
 import pytest
 
-from models.demo.captions import plain_caption
+from models.demo.captions import full_caption, plain_caption
 from models.demo.exams import both_sides, held_out
-from models.demo.measures import middle, share_of
-from models.demo.scenes import SIDE, TALL, WIDE, Frame, pair
+from models.demo.measures import look, mark, middle, share_of, view_of
+from models.demo.scenes import SIDE, TALL, WIDE, Frame, landscape, pair
 from tests.models.commission import DEMO, Shipped, finished, hole, plain, shipped
 
 FOLDER = DEMO / "sketch-flux"
@@ -45,6 +45,31 @@ def test_pairs_stand_where_they_should(flux: Shipped) -> None:
     asked = held_out(10, pair)
     pictures = flux.painted(asked)
     assert sum(both_sides(*both) for both in zip(pictures, asked, strict=True)) >= 7
+
+
+def test_landscapes_are_of_their_ground_and_hour(flux: Shipped) -> None:
+    asked = held_out(12, landscape)
+    seen = [view_of(picture) for picture in flux.painted(asked)]
+    lands = [(scene.land.ground, scene.land.time) for scene in asked if scene.land]
+    assert sum(one == other for one, other in zip(seen, lands, strict=True)) >= 11
+
+
+@pytest.mark.parametrize(
+    "shortcut", [{"step_cache": 0.1}, {"step_forecast": 3}], ids=["cached", "forecast"]
+)
+def test_a_picture_with_steps_left_out_still_shows_what_was_asked(
+    flux: Shipped, shortcut: dict[str, float]
+) -> None:
+    """Trained weights, so that it is known what leaving out costs: some levels, and no mark."""
+    quick, asked = shipped("sketch-flux", "flux", **shortcut), held_out(8)
+    plain, short = (
+        model.paint([model.wish(i, full_caption(scene), steps=24) for i, scene in enumerate(asked)])
+        for model in (flux, quick)
+    )
+    for scene, one, other in zip(asked, plain, short, strict=True):
+        assert (one != other).any()
+        assert np.abs(one.astype(int) - other).mean() < 4
+        assert mark(look(other), scene) == mark(look(one), scene)
 
 
 def test_guidance_is_a_second_prediction_that_acts(flux: Shipped) -> None:
