@@ -12,7 +12,7 @@ STEPS = 4
 GUIDANCE = 4.0
 SIZES = (2, 3, 4, 6, 8, 12, 16)  # canvases per forward that are tried, in order
 WORTHWHILE = 1.05  # times as many canvases per second as with fewer
-COMPANY = 3.5  # times as long as alone that a call in company may take
+COMPANY = 4.0  # times as long as alone that a call in company may take
 PATIENCE = 10.0  # seconds; a device this slow gains nothing from larger forwards
 ALIKE = 0.75  # of an area; what is not smaller by more has the same caps
 
