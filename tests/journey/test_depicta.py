@@ -234,7 +234,7 @@ def test_without_a_database_pictures_are_painted_and_it_is_told(toy_at, tmp_path
         ready = client.get("/readyz")
         assert ready.status_code == 200
         assert "not being recorded" in ready.json()["reasons"][0]
-        assert "file is not a database" in server.log
+        server.wait_for_log("file is not a database")
         assert server.stop() == 0
 
 

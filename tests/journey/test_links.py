@@ -34,6 +34,6 @@ def test_links_are_served_and_never_logged(serving, toy_config, tmp_path: Path) 
             assert client.get(link.path, headers={"Host": "evil.example"}).status_code == 403
         assert old.id not in shelf.sizes()
         assert server.stop() == 0
-        assert f"GET {link.path.partition('?')[0]} 200" in server.log
+        server.wait_for_log(f"GET {link.path.partition('?')[0]} 200")
         assert "signature" not in server.log
         assert keys[0] not in server.log

@@ -44,5 +44,5 @@ def test_a_single_file_paints_as_its_folder_does_and_a_damaged_one_is_named(
         assert one == other
         answer = server.post(GENERATE, model="half", **ask)
         assert answer.status_code == 503, answer.text
-        assert "half" in server.log
+        server.wait_for_log("half")  # which may come after the answer
         assert server.post(GENERATE, model="dream", **ask).status_code == 200
