@@ -42,7 +42,9 @@ class Shape:
         return f"{self.clients} clients" if self.clients else f"{self.rate:g}/s"
 
 
-async def run(given: argparse.Namespace, dialect: Dialect, mixed: Mix) -> list[dict[str, Any]]:
+async def run(
+    given: argparse.Namespace, dialect: Dialect, mixed: Mix
+) -> tuple[Mix, list[dict[str, Any]]]:
     """Warm up, then offer each shape in turn."""
     limits = httpx2.Limits(max_connections=KEPT, max_keepalive_connections=KEPT)
     headers = {"Authorization": f"Bearer {given.key}"} if given.key else {}
@@ -51,7 +53,7 @@ async def run(given: argparse.Namespace, dialect: Dialect, mixed: Mix) -> list[d
     ) as client:
         mixed = await with_models(client, dialect, mixed)
         await warm_up(client, dialect, mixed, given)
-        return [
+        return mixed, [
             await one(client, dialect, Plan(mixed, given.seed, turn), shape, given)
             for turn, shape in enumerate(shapes(given))
         ]
@@ -214,6 +216,8 @@ def main(arguments_: Sequence[str] | None = None) -> None:
         parser.error("one of --seconds and --count must end the load")
     if given.publish and given.out:
         parser.error("--publish has names of its own; leave --out out")
+    if given.mix and (given.model or given.steps or given.size):
+        parser.error("--model, --steps and --size are of the default mix; --mix says its own")
     try:
         mixed = mix_of(given)
     except (OSError, ValueError) as error:
@@ -226,7 +230,7 @@ def main(arguments_: Sequence[str] | None = None) -> None:
     if given.base is not None:
         dialect = replace(dialect, base=given.base.rstrip("/"))
     facts = machine.facts() | {"device": given.device}
-    loads = asyncio.run(run(given, dialect, mixed))
+    mixed, loads = asyncio.run(run(given, dialect, mixed))
     document = {
         "machine": facts,
         "url": given.url,

@@ -32,9 +32,9 @@ PLANS: Mapping[int, Plan] = {
             ("batches at 512 px", "sd15 sdxl flux-dev"),
             ("kernels", "flux-dev sdxl sd15"),
             ("tunings", "flux-dev sdxl"),
+            ("compiled again", "flux-dev"),
             ("lossy", "flux-dev"),
             ("tunings", "sd15"),
-            ("compiled again", "flux-dev"),
         ),
     ),
     # About 250 s.

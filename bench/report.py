@@ -22,7 +22,8 @@ def text(document: Figures) -> str:
 def kind(told: Figures) -> str:
     """A kind of request in few words: what it says itself, and not the server's choice."""
     task = told.get("task", "generate")
-    more = [f"{told['steps']} steps"] if "steps" in told else []
+    more = [told["model"]] if told.get("model") else []
+    more += [f"{told['steps']} steps"] if "steps" in told else []
     more += [f"{told['width']}x{told['height']}"] if "width" in told and "height" in told else []
     more += [f"n = {told['n']}"] if told.get("n", 1) > 1 else []
     more += [*([task] if task != "generate" else []), *(["streamed"] if told.get("stream") else [])]

@@ -75,7 +75,8 @@ class Recall:
             said = comparable(bound.arguments)
             if said is None:
                 return method(*args, **kwargs)
-            if in_turns and bound.arguments["do_classifier_free_guidance"]:
+            one = bound.arguments.get("num_images_per_prompt") == 1  # more would be repeated twice
+            if in_turns and one and bound.arguments["do_classifier_free_guidance"]:
                 return self._in_turns(kind, method, bound.arguments)
             return self._recalled((kind, said), lambda: method(*args, **kwargs))
 

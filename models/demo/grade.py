@@ -78,9 +78,11 @@ def row(name: str, score: Score, gate: dict[str, float]) -> str:
     return f"| {name} | {score.value:.2f} | {verdict} | {score.of} |"
 
 
-def passed(scores: Scores, gate: dict[str, float]) -> bool:
-    """Whether all that was examined is good enough."""
-    return all(scores[name].value >= least for name, least in gate.items() if name in scores)
+def passed(scores: Scores, gate: dict[str, float], *, brief: bool = False) -> bool:
+    """Whether all that has a gate is good enough; briefly, all of it that was examined."""
+    return all(
+        scores[name].value >= least if name in scores else brief for name, least in gate.items()
+    )
 
 
 def main() -> None:
@@ -110,7 +112,7 @@ def main() -> None:
     if given.json:
         table = {name: asdict(score) for name, score in scores.items()}
         given.json.write_text(json.dumps(table, indent=2) + "\n")
-    sys.exit(0 if passed(scores, gate) else 1)
+    sys.exit(0 if passed(scores, gate, brief=given.brief) else 1)
 
 
 if __name__ == "__main__":

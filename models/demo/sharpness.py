@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from models.demo.enlarging import TIMES, drawn, given_back
-from models.demo.scenes import HELD_OUT, KINDS, compose
+from models.demo.scenes import HELD_OUT, KINDS, SIDE, compose
 from models.enlarging import Enlarger
 
 NOISE = {"": 0.0, ", disturbed by a tenth": 0.1}  # of latents of unit variance
@@ -62,5 +62,7 @@ def comparison(file: Path, vae: AutoencoderKL, count: int) -> list[str]:
     for times, way in ways.items():
         for said, noise in NOISE.items():
             both = (decibels(one, vae, seeds, noise, times) for one in (filters[times], way))
-            lines.append(f"| {128 * times} px{said} | {' | '.join(f'{one:.1f}' for one in both)} |")
+            lines.append(
+                f"| {SIDE * times} px{said} | {' | '.join(f'{one:.1f}' for one in both)} |"
+            )
     return lines

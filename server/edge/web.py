@@ -174,11 +174,11 @@ def crowded(text: bytes | bytearray) -> bool:
 
 def _reason(error: Exception, text: bytes | bytearray) -> str:
     """What is wrong, and near which key if that can be told."""
-    if (undecodable := _not_utf8(text)) is not None:
-        return _near(text, undecodable) + "a string is not UTF-8"
     # The path that msgspec adds leaves the keys out, so it helps nobody.
     said = str(error).partition(" - at ")[0].removeprefix("JSON is malformed: ")
     told = re.search(r"\(byte (\d+)\)", said)
+    if not told and (undecodable := _not_utf8(text)) is not None:
+        return _near(text, undecodable) + "a string is not UTF-8"
     at = int(told[1]) if told else 0
     if said.endswith("truncated") and (half := _HALF_PAIR.search(text, max(0, len(text) - 16))):
         said, at = "surrogate", half.start()
@@ -201,9 +201,7 @@ def _not_utf8(text: bytes | bytearray) -> int | None:
 def _near(text: bytes | bytearray, at: int) -> str:
     """Between the head of a message and its reason: the last key before byte `at`."""
     keys = _KEY.findall(text[max(0, at - CHUNK // 4) : at])
-    if not keys:
-        return ": "
-    return f' near "{clipped(keys[-1].decode("utf-8", "replace"), ECHO_CHARS)}": '
+    return f' near "{clipped(keys[-1].decode("utf-8", "replace"), ECHO_CHARS)}": ' if keys else ": "
 
 
 def bad_request(mistakes: Sequence[ErrorDetails]) -> BadRequest:

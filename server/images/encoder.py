@@ -73,7 +73,8 @@ def _chunks(texts: Mapping[str, str]) -> Iterator[tuple[bytes, bytes]]:
         info.add_text(key, value)  # tEXt if Latin-1 can say it, else iTXt
     for kind, data, *_ in info.chunks:
         yield kind, data
-    yield b"eXIf", _exif(texts).tobytes().removeprefix(b"Exif\0\0")
+    if texts:  # a directory without entries is none
+        yield b"eXIf", _exif(texts).tobytes().removeprefix(b"Exif\0\0")
 
 
 def _exif(texts: Mapping[str, str]) -> PIL.Image.Exif:
