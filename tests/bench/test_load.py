@@ -219,7 +219,7 @@ def test_the_script_writes_its_figures(slow: str, tmp_path: Path, capsys) -> Non
     assert document["machine"]["versions"]["limner"]
     assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     assert report.table(document["loads"]) in capsys.readouterr().out
-    assert f"aimo; 1 × picture\n\n{report.table(document['loads'])}" == (
+    assert f"aimo; 1 × picture (m)\n\n{report.table(document['loads'])}" == (
         out.with_suffix(".md").read_text().strip()
     )
 
