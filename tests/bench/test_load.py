@@ -256,6 +256,6 @@ def test_figures_are_published_under_the_name_of_what_painted(
     flags = ["--model", "m", "--base", "", "--warm-up", "1", "--seconds", "0", "--count", "2"]
     load.main([slow, *flags, "--publish", "--device", "NVIDIA H200"])
     assert "NVIDIA H200" in page.read_text()
-    assert "\n\naimo; 1 × picture\n\n| load | images/s |" in page.read_text()
+    assert "\n\naimo; 1 × picture (m)\n\n| load | images/s |" in page.read_text()
     kept = {path.name for path in tmp_path.glob("load-*")}
     assert kept == {f"load-nvidia-h200.{end}" for end in ("json", "md", "png")}
