@@ -29,7 +29,8 @@ from bench.architectures import ARCHITECTURES, Usual, built
 from bench.lossy import lossy
 from bench.publish import kept, publish
 from bench.stages import stages
-from bench.subject import Figures, Subject, neat
+from bench.subject import Figures, Subject
+from bench.tables import neat
 from bench.tunings import again, graphs, tunings
 from models import device
 from models.checkpoint import Checkpoint
@@ -267,7 +268,7 @@ def asked(given: argparse.Namespace, parser: argparse.ArgumentParser) -> list[tu
     # Full size takes hours without a GPU: there it has to be asked for.
     usual = list(SHIPPED) if given.target.type == "cpu" and not given.small else known
     names = [name for name in given.only.split(",") if name] or usual
-    there = list(everything(names[0], given.small))
+    there = list(dict.fromkeys(stage for name in names for stage in everything(name, given.small)))
     # Compiling takes minutes, and on a CPU it is known not to pay: there it has to be asked for.
     left_out = () if given.target.type == "cuda" else ("graphs", "tunings", "compiled again")
     wanted = [stage for stage in given.stages.split(",") if stage]

@@ -1,5 +1,5 @@
 """Which kernels a picture is calculated by: those for attention, and those that the layout of
-convolutions brings about. A stage of `bench.engine`; each in turns with the usual one.
+convolutions brings about. A stage of `bench.engine`; each in turns with the other one.
 """
 
 import statistics
@@ -13,7 +13,8 @@ import torch
 from torch.nn.attention import sdpa_kernel
 
 from bench.sitting import Sitting
-from bench.subject import Figures, Subject, neat
+from bench.subject import Figures, Subject
+from bench.tables import neat
 from models.attention import CUDNN_FIRST
 from models.checkpoint import Checkpoint
 from models.contract import Job

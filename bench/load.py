@@ -158,7 +158,7 @@ def arguments() -> argparse.ArgumentParser:
     how.add_argument("--clients", type=numbers(int), default=[1], help="closed loop, e.g. 1,4,8")
     how.add_argument("--rates", type=numbers(float), help="open loop, requests a second: 0.5,1,2")
     how.add_argument("--offline", type=int, help="so many requests at once")
-    parser.add_argument("--seconds", type=float, default=30.0, help="of each load; 0: --count ends")
+    parser.add_argument("--seconds", type=float, help="of each load (30); 0: --count ends it")
     parser.add_argument("--count", type=int, default=0, help="requests of each closed loop")
     parser.add_argument("--limit", type=float, default=600.0, help="seconds an answer may take")
     parser.add_argument("--warm-up", type=int, default=2, help="requests of each kind")
@@ -198,21 +198,20 @@ def mix_of(given: argparse.Namespace) -> Mix:
     return mix.plain([Kind.model_validate(told)])
 
 
-def written(document: Mapping[str, Any], out: Path) -> list[Path]:
-    """The figures as JSON, as a table and as a chart: the files."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    paths = [out.with_suffix(suffix) for suffix in (".json", ".md", ".png")]
-    paths[0].write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    paths[1].write_text(report.text(document) + "\n", encoding="utf-8")
-    report.chart(document["loads"], paths[2])
-    return paths
+def told(arguments_: Sequence[str] | None) -> tuple[argparse.Namespace, Mix]:
+    """The flags, and the mix that they ask for.
 
-
-def main(arguments_: Sequence[str] | None = None) -> None:
-    """Run the script."""
+    Raises:
+        SystemExit: some of them go with none of the others, or the dialect cannot say the mix.
+    """
     parser = arguments()
     given = parser.parse_args(arguments_)
-    if not given.seconds and not given.count and not given.offline:
+    if given.count and (given.rates or given.offline):
+        parser.error("--count is of closed loops, which --clients asks for")
+    if given.offline and given.seconds is not None:
+        parser.error("--offline ends with its last answer; leave --seconds out")
+    given.seconds = 30.0 if given.seconds is None else given.seconds
+    if not given.seconds and not given.count:
         parser.error("one of --seconds and --count must end the load")
     if given.publish and given.out:
         parser.error("--publish has names of its own; leave --out out")
@@ -226,6 +225,22 @@ def main(arguments_: Sequence[str] | None = None) -> None:
         parser.error(
             f"this mix cannot be asked for in the words of {given.dialect}: {'; '.join(wrong)}"
         )
+    return given, mixed
+
+
+def written(document: Mapping[str, Any], out: Path) -> list[Path]:
+    """The figures as JSON, as a table and as a chart: the files."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    paths = [out.with_suffix(suffix) for suffix in (".json", ".md", ".png")]
+    paths[0].write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    paths[1].write_text(report.text(document) + "\n", encoding="utf-8")
+    report.chart(document["loads"], paths[2])
+    return paths
+
+
+def main(arguments_: Sequence[str] | None = None) -> None:
+    """Run the script."""
+    given, mixed = told(arguments_)
     dialect = DIALECTS[given.dialect]
     if given.base is not None:
         dialect = replace(dialect, base=given.base.rstrip("/"))

@@ -12,7 +12,8 @@ import numpy as np
 
 from bench.kernels import median
 from bench.sitting import MODEL, Memory, Sitting
-from bench.subject import WARM_STEPS, Figures, Subject, neat
+from bench.subject import WARM_STEPS, Figures, Subject
+from bench.tables import neat
 from models import eight
 from models.canvas import Unloadable
 from models.checkpoint import Checkpoint
@@ -38,12 +39,13 @@ def lossy(subject: Subject) -> Figures:
     }
     keys = TUNINGS if steps >= LEAST_STEPS else {}
     for key in keys:
-        figures[key] = cut_short(subject, key, job, plain) if subject.in_time() else skipped()
+        figures[key] = foreseen(subject, key, job, plain) if subject.in_time() else skipped()
         subject.keep(figures)
     figures["fp8"] = in_eight_bits(subject, job, plain) if subject.in_time() else skipped()
     subject.keep(figures)
-    for key in keys if "picture_seconds" in figures["fp8"] and subject.in_time() else {}:
-        figures[f"fp8+{key}"] = together(subject, key, job, plain)
+    for key in keys if "picture_seconds" in figures["fp8"] else {}:
+        both = together(subject, key, job, plain) if subject.in_time() else skipped()
+        figures[f"fp8+{key}"] = both
         subject.keep(figures)
     return figures
 
@@ -73,7 +75,7 @@ def compiled(model: Checkpoint) -> bool:
     return any(part._compiled_call_impl is not None for part in denoiser.modules())
 
 
-def cut_short(subject: Subject, key: str, job: Job, plain: Painted) -> Figures:
+def foreseen(subject: Subject, key: str, job: Job, plain: Painted) -> Figures:
     """With steps that are predicted; a strict job must not notice."""
     try:
         model = foretold(subject, key)

@@ -22,6 +22,8 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "bench" / "results"
 README = ROOT / "README.md"
 PAGE = ROOT / "docs" / "performance.md"
+KINDS = ("serving", "peers", "load", "engine")
+NAME = re.compile(rf"({'|'.join(KINDS)})-[a-z0-9-]+\.json")
 
 
 def kept(kind: str, device: str, plan: int | None = None) -> Path:
@@ -127,6 +129,17 @@ def served(document: Document) -> Iterator[Sequence[str]]:
         yield "memory of the server, of the worker", f"{mb['server']:.0f} MB, {mb['worker']:.0f} MB"
 
 
+def fault(path: Path) -> str | None:
+    """Why a file cannot be kept, if it cannot."""
+    if not NAME.fullmatch(path.name):
+        return f"the name has to be KIND-MACHINE.json, KIND one of {', '.join(KINDS)}"
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        return None if "machine" in document else "these are no figures: they name no machine"
+    except (OSError, ValueError, TypeError) as error:
+        return str(error)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write the tables, of files that came from elsewhere too; each is named as one that is kept.
 
@@ -136,8 +149,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="limner bench publish", description=__doc__)
     parser.add_argument("files", nargs="*", type=Path, help="figures of another machine, to keep")
     given = parser.parse_args(arguments)
-    if missing := [str(path) for path in given.files if not path.is_file()]:
-        parser.error(f"there is no {', '.join(missing)}")
+    for path in given.files:
+        if wrong := fault(path):
+            parser.error(f"{path}: {wrong}")
     publish(*given.files)
 
 

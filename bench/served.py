@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image
 
 from bench.sitting import MODEL
-from bench.subject import PROMPT, Figures, Subject, bare, neat
+from bench.subject import PROMPT, Figures, Subject, bare
+from bench.tables import neat
 
 PATIENCE = 120.0  # seconds in which the server is to get ready; time on a GPU is dear
 CONFIG = """
@@ -82,12 +83,14 @@ def config(subject: Subject, folder: Path) -> str:
 
 
 def company(url: str, subject: Subject, count: int) -> Figures:
-    """So many at once, again and again: all of them asked for, then all of them painted bare."""
+    """So many at once, again and again: all of them asked for, then all of them painted bare. Each
+    time with another prompt, for limner remembers what its text encoders made of one."""
     rows: list[tuple[float, float]] = []
-    jobs = [subject.job(seeds=(seed,)) for seed in range(count)]
-    bare(subject.model, *jobs)
-    for _ in range(subject.rounds):
-        seconds, _ = asyncio.run(together(url, subject, count))
+    bare(subject.model, *(subject.job(seeds=(seed,)) for seed in range(count)))
+    for turn in range(subject.rounds):
+        prompt = f"{PROMPT}, {count} at once, {turn}"
+        jobs = [subject.job(seeds=(seed,), prompt=prompt) for seed in range(count)]
+        seconds, _ = asyncio.run(together(url, subject, count, prompt))
         subject.model.settle()
         began = time.perf_counter()
         bare(subject.model, *jobs)
@@ -101,13 +104,15 @@ def company(url: str, subject: Subject, count: int) -> Figures:
     }
 
 
-async def together(url: str, subject: Subject, count: int) -> tuple[float, np.ndarray[Any, Any]]:
+async def together(
+    url: str, subject: Subject, count: int, prompt: str = PROMPT
+) -> tuple[float, np.ndarray[Any, Any]]:
     """Seconds until so many pictures, asked for at once, are there; and the pixels of the first."""
     import httpx2
 
     async with httpx2.AsyncClient(base_url=url, timeout=None, trust_env=False) as client:
         began = time.perf_counter()
-        asked = [client.post(ASK, json=wish(subject, seed)) for seed in range(count)]
+        asked = [client.post(ASK, json=wish(subject, seed, prompt)) for seed in range(count)]
         answers = await asyncio.gather(*asked)
         seconds = time.perf_counter() - began
     document = answers[0].raise_for_status().json()
@@ -118,11 +123,11 @@ async def together(url: str, subject: Subject, count: int) -> tuple[float, np.nd
 ASK = "/openai/v1/images/generations"
 
 
-def wish(subject: Subject, seed: int) -> dict[str, Any]:
+def wish(subject: Subject, seed: int, prompt: str) -> dict[str, Any]:
     """A request for the picture that `subject.job` is for."""
     return {
         "model": MODEL,
-        "prompt": PROMPT,
+        "prompt": prompt,
         "size": f"{subject.side}x{subject.side}",
         "steps": subject.steps,
         "guidance": subject.usual.guidance,

@@ -13,6 +13,7 @@ import torch
 
 from bench.architectures import SMALL_SIDE, Usual
 from bench.sitting import MODEL
+from bench.tables import neat
 from models.checkpoint import Checkpoint, Images
 from models.contract import Job
 
@@ -96,11 +97,6 @@ class Subject:
         else:
             self.gate(f"{what}, mean", mean, MEAN_LEVELS)
         return {"off_max_levels": highest, "off_mean_levels": mean}
-
-
-def neat(value: float) -> float:
-    """Four digits."""
-    return float(f"{value:.4g}")
 
 
 def bare(model: Checkpoint, job: Job, *alike: Job) -> torch.Tensor:

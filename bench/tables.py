@@ -91,7 +91,7 @@ def choices(rows: Sequence[Row]) -> Iterator[Sequence[str]]:
     yield ["---"] * (2 + len(CHOICES))
     for row in rows:
         for name, each in row.get("kernels", {}).items():
-            yield [row["model"], name, *(shown(each.get(key)) for key in CHOICES)]
+            yield [row["model"], called(name, each), *(shown(each.get(key)) for key in CHOICES)]
 
 
 def tunings(rows: Sequence[Row]) -> Iterator[Sequence[str]]:
@@ -101,7 +101,8 @@ def tunings(rows: Sequence[Row]) -> Iterator[Sequence[str]]:
     for row in rows:
         for name, each in row.get("tunings", {}).items():
             again = row.get("compiled_again_seconds") if name == "compile" else None
-            yield [row["model"], name, *(shown(each.get(key)) for key in TUNED), shown(again)]
+            told = [shown(each.get(key)) for key in TUNED]
+            yield [row["model"], called(name, each), *told, shown(again)]
 
 
 def shortcuts(rows: Sequence[Row]) -> Iterator[Sequence[str]]:
@@ -109,16 +110,33 @@ def shortcuts(rows: Sequence[Row]) -> Iterator[Sequence[str]]:
     yield ["model", "not the same picture", "compiled", *LOSSY.values(), "plain s", "labels"]
     yield ["---"] * (5 + len(LOSSY))
     for row in rows:
-        for name in (name for name in SHORTCUTS if "picture_seconds" in row.get(name, {})):
+        for name in (name for name in SHORTCUTS if name in row):
             each = row[name]
-            told = [row["model"], name, "yes" if row["compiled"] else "no"]
+            told = [row["model"], called(name, each), "yes" if row["compiled"] else "no"]
             told += [shown(each.get(key)) for key in LOSSY]
-            yield [*told, shown(row["lossy_plain_seconds"]), "; ".join(each["notes"]) or "–"]
+            yield [
+                *told,
+                shown(row["lossy_plain_seconds"]),
+                "; ".join(each.get("notes", ())) or "–",
+            ]
+
+
+def called(name: str, each: Row) -> str:
+    """What a line is of, and why it has no figures."""
+    why = each.get("refused") or each.get("skipped")
+    if each.get("recorded") == 0:
+        why = "nothing was recorded"
+    return f"{name} ({why})" if why else name
 
 
 def markdown(lines: Sequence[Sequence[str]]) -> str:
     """Head, rule and rows."""
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def neat(value: float) -> float:
+    """Four digits."""
+    return float(f"{value:.4g}")
 
 
 def shown(value: object) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from bench.tables import SHORTCUTS, markdown, shown
+from bench.tables import SHORTCUTS, markdown, neat, shown
 
 Row: TypeAlias = Mapping[str, Any]
 Figures: TypeAlias = dict[str, Any]
@@ -199,8 +199,3 @@ def best(found: Sequence[Row]) -> str:
 def percent(share: float | None) -> str:
     """A share in words."""
     return "–" if share is None else f"{share:.0%}"
-
-
-def neat(value: float) -> float:
-    """Four digits."""
-    return float(f"{value:.4g}")

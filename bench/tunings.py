@@ -10,7 +10,8 @@ import torch
 from bench.kernels import median, of_steps
 from bench.sitting import Sitting
 from bench.stages import company
-from bench.subject import WARM_STEPS, Figures, Subject, neat
+from bench.subject import WARM_STEPS, Figures, Subject
+from bench.tables import neat
 from models import compilation
 from models.attention import fastest_first
 from models.checkpoint import Checkpoint
@@ -89,7 +90,9 @@ def against(subject: Subject, name: str, eager: Checkpoint, tuned: Checkpoint) -
 def in_turns(subject: Subject, name: str, eager: Checkpoint, tuned: Checkpoint) -> Figures:
     """Both, step by step and as whole pictures; and how far the latter are apart."""
     few, job = subject.job(steps=subject.few_steps), subject.job()
-    steps = [(sitting(eager, few), sitting(tuned, few)) for _ in range(subject.rounds)]
+    steps = [
+        (Sitting(eager).finish([few]), Sitting(tuned).finish([few])) for _ in range(subject.rounds)
+    ]
     wholes = [(whole(eager, job), whole(tuned, job)) for _ in range(subject.rounds)]
     usual, ours = wholes[-1]
     return {
@@ -112,11 +115,6 @@ def again(subject: Subject) -> Figures:
         return {"compiled_again": "not compiled before"}
     torch._dynamo.reset()
     return {"compiled_again_seconds": neat(beginning(subject, subject.model))}
-
-
-def sitting(model: Checkpoint, job: Job) -> Sitting:
-    """One picture, each step by itself."""
-    return Sitting(model).finish([job])
 
 
 def whole(model: Checkpoint, job: Job) -> Sitting:

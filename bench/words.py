@@ -19,6 +19,7 @@ HARMLESS: Fields = frozenset({"seed", "stream"})  # another picture, or told les
 TIERS = {"1K": 1024, "2K": 2048, "4K": 4096}  # px of a square
 RATIOS = ("1:1", "2:3", "3:2", "3:4", "4:3", "4:5", "5:4", "9:16", "16:9", "21:9")
 UNSAID = "has no word for what was left out"
+UNASKED = "leaves to the server"
 BEYOND = "documents no word for what was sent all the same (a server may ignore it)"
 ROUNDED = "says sizes in words of its own"
 NEAR_RATIO, NEAR_SIDE = 0.03, 0.05  # 1344x768 is what services make of 16:9
@@ -154,9 +155,9 @@ def _of(kinds: list[str], every: list[str]) -> str:
 def _notes(kind: Kind, words: Words) -> Iterator[tuple[str, str]]:
     said = asked(kind)
     left = said - words.known - words.beyond
-    if words.tiers and not sized(kind):
-        left |= {"size"}
     yield from ((UNSAID, name) for name in left)
+    if words.tiers and not sized(kind):
+        yield UNASKED, "size"
     yield from ((BEYOND, name) for name in said & words.beyond)
     if words.tiers and sized(kind) and (near := tier(kind)):
         yield ROUNDED, f"{kind.width}x{kind.height} as {near[1]} in {near[0]}"

@@ -98,6 +98,9 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     if (enlarger := given.folder / "model.safetensors").exists():
+        for name, value in vars(given).items():
+            if name not in ("folder", "prompts") and value != parser.get_default(name):
+                parser.error(f"--{name} says nothing to an enlarger")
         print("\n".join(comparison(enlarger, shipped_vae(), given.prompts)))
         return
     painter = Painter(given.folder, given.steps, given.guidance)

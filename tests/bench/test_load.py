@@ -30,7 +30,7 @@ class Handler(BaseHTTPRequestHandler):
     seconds = 0.0
     answer, kind = PNG, "image/png"
     turn = threading.Lock()
-    timing = 'cache, queue;dur=20, paint;desc="on a, b";dur=100.5'
+    timing = 'cache, queue;dur=20, paint;desc="on a, b;dur=7";dur=100.5'
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
@@ -259,3 +259,18 @@ def test_figures_are_published_under_the_name_of_what_painted(
     assert "\n\naimo; 1 × picture (m)\n\n| load | images/s |" in page.read_text()
     kept = {path.name for path in tmp_path.glob("load-*")}
     assert kept == {f"load-nvidia-h200.{end}" for end in ("json", "md", "png")}
+
+
+@pytest.mark.parametrize(
+    ("flags", "fault"),
+    [
+        (["--rates", "1", "--count", "4"], "--count is of closed loops"),
+        (["--offline", "2", "--count", "4"], "--count is of closed loops"),
+        (["--offline", "2", "--seconds", "5"], "leave --seconds out"),
+        (["--clients", "2", "--seconds", "0"], "one of --seconds and --count"),
+    ],
+)
+def test_what_would_not_act_is_refused(flags: list[str], fault: str, capsys) -> None:
+    with pytest.raises(SystemExit):
+        load.main(["http://127.0.0.1:9", *flags])
+    assert fault in capsys.readouterr().err

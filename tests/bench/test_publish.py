@@ -112,8 +112,28 @@ def test_figures_that_came_from_elsewhere_are_kept(house: Path, tmp_path: Path) 
     publish.main([str(away / "serving-cpu.json")])
     assert json.loads((house / "serving-cpu.json").read_text()) == SERVING
     assert "images per second" in (house / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "why"),
+    [
+        ("serving-gone.json", None, "No such file"),
+        ("owls.json", "{}", "KIND one of serving, peers, load, engine"),
+        ("engine-cpu.json", "{}", "they name no machine"),
+        ("engine-cpu.json", "{", "Expecting property name"),
+    ],
+)
+def test_what_is_no_file_of_figures_is_not_kept(
+    house: Path, tmp_path: Path, capsys, name: str, text: str | None, why: str
+) -> None:
+    away = tmp_path / "away"
+    away.mkdir()
+    if text is not None:
+        (away / name).write_text(text)
     with pytest.raises(SystemExit):
-        publish.main([str(away / "gone.json")])
+        publish.main([str(away / name)])
+    assert why in capsys.readouterr().err
+    assert not (house / name).exists()
 
 
 def test_the_documents_have_room_for_a_gpu_s() -> None:

@@ -121,10 +121,11 @@ def test_what_is_as_much_work_is_told_in_a_line_each() -> None:
         Kind(name="usual", steps=4),
     ]
     assert words.notes("depicta", mix.plain(kinds)) == [
-        "depicta has no word for what was left out: size (of usual); stream (of wide)",
+        "depicta has no word for what was left out: stream (of wide)",
         "depicta documents no word for what was sent all the same (a server may ignore it): "
         "seed (of all); steps (of usual)",
         "depicta says sizes in words of its own: 1344x768 as 1K in 16:9 (of wide)",
+        "depicta leaves to the server: size (of usual)",
     ]
     assert words.notes("aimo", mix.plain(kinds)) == []
     assert words.faults("depicta", mix.plain(kinds)) == []
