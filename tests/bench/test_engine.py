@@ -294,3 +294,15 @@ def test_shortcuts_are_measured_together_too(monkeypatch: pytest.MonkeyPatch) ->
     head, _, *rows = tables.shortcuts([told | {"model": "flux-dev"}])
     assert [row[1] for row in rows] == list(tables.SHORTCUTS)
     assert {len(row) for row in rows} == {len(head)}
+
+
+def test_what_has_no_figures_says_why() -> None:
+    ways = {"graphs": {"refused": "cpu has none"}, "compile": {"recorded": 0}}
+    lines = [*tables.tunings([{"model": "x", "tunings": ways}])][2:]
+    assert [line[1] for line in lines] == [
+        "graphs (cpu has none)",
+        "compile (nothing was recorded)",
+    ]
+    row = {"model": "x", "compiled": False, "lossy_plain_seconds": 1.0, "fp8": lossy.skipped()}
+    (line,) = [*tables.shortcuts([row])][2:]
+    assert line[1] == "fp8 (no time was left)"

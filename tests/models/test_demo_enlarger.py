@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from models.demo import grade
 from models.demo.drawing import draw
 from models.demo.enlarging import (
     TIMES,
@@ -84,3 +85,12 @@ def test_the_shipped_one_is_sharper_than_lanczos() -> None:
         ours = decibels(enlarger.run, vae, seeds, noise)
         theirs = decibels(lanczos(TIMES), vae, seeds, noise)
         assert ours > theirs + 0.5, (ours, theirs)
+
+
+def test_an_enlarger_is_graded_by_nothing_that_says_nothing_to_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["grade", str(SHIPPED.parent), "--steps", "3"])
+    with pytest.raises(SystemExit):
+        grade.main()
+    assert "--steps says nothing to an enlarger" in capsys.readouterr().err
