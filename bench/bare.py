@@ -41,7 +41,7 @@ class Bare:
         enlarge: bool = False,
         tuned: bool = False,
     ) -> float:
-        """Seconds of one call that paints so many pictures.
+        """Seconds of one call that paints so many pictures, each of a prompt of its own.
 
         Args:
             enlarge: the network takes part that enlarges what is to be delivered larger.
@@ -66,7 +66,7 @@ class Bare:
             id="bare",
             model=self.spec.id,
             task="generate",
-            prompt=PROMPT,
+            prompt=f"{PROMPT} {seed}",
             width=self.spec.width,
             height=self.spec.height,
             steps=steps,

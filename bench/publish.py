@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from bench import report, targets
+from bench import report, tables, targets
 from bench.peers import account
 
 Document: TypeAlias = Mapping[str, Any]
@@ -38,7 +38,7 @@ def publish(*fresh: Path) -> None:
     place for."""
     for path in fresh:
         shutil.copyfile(path, RESULTS / path.name)
-    found, pages = tables(), {path: path.read_text(encoding="utf-8") for path in (README, PAGE)}
+    found, pages = every(), {path: path.read_text(encoding="utf-8") for path in (README, PAGE)}
     for name, table in found.items():
         if not any(f"<!-- bench: {name} -->" in text for text in pages.values()):
             print(
@@ -55,7 +55,7 @@ def replaced(text: str, name: str, table: str) -> str:
     return block.sub(lambda found: f"{found[1]}{table}\n{found[2]}", text)
 
 
-def tables() -> Mapping[str, str]:
+def every() -> Mapping[str, str]:
     """The tables by name; those of several plans on one machine under one."""
     found: dict[str, list[str]] = defaultdict(list)
     for path in sorted(RESULTS.glob("*.json")):
@@ -81,6 +81,8 @@ def of_kind(kind: str, document: Document) -> Iterator[tuple[str, str]]:
         if any(line.get("target") for line in lines):
             yield "targets", f"{targets.table(lines)}\n\n{failed}".strip()
             yield "reached", f"{targets.best(lines)}\n\n{failed}".strip()
+        else:
+            yield "painting", f"{tables.painting(document.get('models', ()))}\n\n{failed}".strip()
 
 
 def headed(document: Document, table: str) -> str:
@@ -119,8 +121,8 @@ def served(document: Document) -> Iterator[Sequence[str]]:
         loaded = late["loaded"]
         yield (
             f"a timer of the event loop under {late['clients']} clients at {late['px']} px",
-            f"p99 {loaded['late_ms']['p99']:.1f} ms late, of which its own work "
-            f"{loaded['calculated_ms']['p99']:.1f} ms",
+            f"p99 {loaded['late_ms']['p99']:.1f} ms late; "
+            f"{loaded['own_late_ms']['p99']:.1f} ms but for waiting for a processor",
         )
     if "ready_seconds" in document:
         yield "from start to ready", f"{document['ready_seconds']:.0f} s"

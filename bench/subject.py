@@ -100,16 +100,20 @@ class Subject:
 
 
 def bare(model: Checkpoint, job: Job, *alike: Job) -> torch.Tensor:
-    """diffusers' own pipeline, called once for pictures that differ in nothing but their seeds;
-    they are of shape (count, 3, height, width) and stay on the device."""
+    """diffusers' own pipeline, called once for pictures that differ in nothing but their seeds and
+    prompts; they are of shape (count, 3, height, width) and stay on the device."""
     pipe, jobs = model.pipe, (job, *alike)
     pipe.set_progress_bar_config(disable=True)
     said = model.family.arguments(pipe, type(pipe), job, Images())
+    prompts = [each.prompt for each in jobs]
+    said["prompt"], said["num_images_per_prompt"] = job.prompt, len(jobs)
+    if len(set(prompts)) > 1:  # of one, it is read once
+        said["prompt"], said["num_images_per_prompt"] = prompts, 1
+        if "negative_prompt" in said:
+            said["negative_prompt"] = [said["negative_prompt"]] * len(jobs)
     return pipe(
-        prompt=job.prompt,
         num_inference_steps=job.steps,
         **said,
-        num_images_per_prompt=len(jobs),
         generator=[torch.Generator("cpu").manual_seed(each.seeds[0]) for each in jobs],
         output_type="pt",
     ).images

@@ -64,6 +64,27 @@ def models(rows: Sequence[Row]) -> Iterator[Sequence[str]]:
         yield [shown(told.get(key)) for key in COLUMNS]
 
 
+def painting(rows: Sequence[Row]) -> str:
+    """What a picture takes by the stock pipeline as it comes, and by limner, alone and in company:
+    of all models of which both are known."""
+    head = ["picture", "plain diffusers s", "limner s", "many at once, s each"]
+    lines: list[Sequence[str]] = [head, ["---"] * len(head)]
+    for row in rows:
+        plain = row.get("as_it_comes_seconds") or row.get("bare_seconds")
+        if plain is not None:
+            what = f"{row['model']} {row['side']}², {row['steps']} steps"
+            lines.append([what, shown(plain), shown(row["picture_seconds"]), company(row)])
+    return markdown(lines)
+
+
+def company(row: Row) -> str:
+    """Seconds for each picture of the largest company at the usual size, and how many those are."""
+    fit = [each for each in row.get(f"batch_{row['side']}", ()) if "picture_seconds" in each]
+    if not fit or (most := fit[-1])["canvases"] == 1:
+        return shown(None)
+    return f"{shown(most['picture_seconds'])} (of {most['canvases']})"
+
+
 def curves(rows: Sequence[Row]) -> Iterator[Sequence[str]]:
     """Throughput by the number of canvases."""
     yield ["model", "px", "canvases", "s/step", "steps per s, × alone", "largest byte difference"]

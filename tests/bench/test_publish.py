@@ -105,6 +105,26 @@ def test_the_plans_of_one_gpu_share_a_place(house: Path) -> None:
     assert text.count("- Not passed: an owl") == 4
 
 
+def test_the_readme_says_what_a_picture_takes(house: Path) -> None:
+    company = [{"canvases": 1, "picture_seconds": 2.0}, {"canvases": 8, "picture_seconds": 0.5}]
+    row = {"model": "owl", "side": 64, "steps": 4, "picture_seconds": 2.5, "bare_seconds": 3.5}
+    told = {"machine": FACTS | {"device": "CPU"}, "table": "all"}
+    told["models"] = [
+        row | {"batch_64": company},
+        row | {"as_it_comes_seconds": 4.5},
+        {"model": "x"},
+    ]
+    publish.kept("engine", "CPU").write_text(json.dumps(told))
+    (house / "README.md").write_text("<!-- bench: painting-cpu -->\n<!-- end -->\n")
+    publish.publish()
+    assert (house / "README.md").read_text().splitlines()[3:-1] == [
+        "| picture | plain diffusers s | limner s | many at once, s each |",
+        "| --- | --- | --- | --- |",
+        "| owl 64², 4 steps | 3.5 | 2.5 | 0.5 (of 8) |",
+        "| owl 64², 4 steps | 4.5 | 2.5 | – |",
+    ]
+
+
 def test_figures_that_came_from_elsewhere_are_kept(house: Path, tmp_path: Path) -> None:
     away = tmp_path / "away"
     away.mkdir()
@@ -144,7 +164,7 @@ def test_the_documents_have_room_for_a_gpu_s() -> None:
 
 def test_the_documents_have_room_for_every_table_of_a_cpu() -> None:
     pages = publish.README.read_text() + publish.PAGE.read_text()
-    for kind in ("serving", "peers", "load", "engine"):
+    for kind in (*publish.KINDS, "painting"):
         assert f"<!-- bench: {kind}-cpu -->\n" in pages
 
 

@@ -28,11 +28,13 @@ def test_filling_up_and_running_dry_do_not_count() -> None:
 
 
 def test_lateness_is_told_in_ms_of_the_clock_and_of_the_loops_own_work() -> None:
-    rows = np.array([[0.0, 0.001, 0.0005]] * 99 + [[0.0, 0.050, 0.002]])
+    rows = np.array([[0.0, 0.001, 0.0005, 0.002]] * 99 + [[0.0, 0.050, 0.002, 0.030]])
     told = distraction.lateness(rows)
     assert told["ticks"] == 100
     assert told["late_ms"]["p50"] == 1.0
     assert told["late_ms"]["max"] == 50.0
+    assert told["own_late_ms"]["p50"] == 0.0
+    assert told["own_late_ms"]["max"] == 20.0
     assert told["calculated_ms"]["max"] == 2.0
 
 

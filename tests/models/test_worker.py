@@ -1,5 +1,6 @@
 """A real worker process on a real socket: what it answers, and how it ends."""
 
+import os
 import signal
 import socket
 import subprocess
@@ -352,6 +353,30 @@ def test_it_knows_nothing_of_the_program_that_started_it(tmp_path: Path) -> None
     )
     subprocess.run([sys.executable, script], check=True, timeout=60)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["__main__", "limner"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="asks Linux")
+@pytest.mark.parametrize("chosen", [None, "/elsewhere"])
+def test_what_is_compiled_is_kept_where_the_server_says(tmp_path: Path, chosen: str | None) -> None:
+    """Unless whoever starts it says so already. Told by the forkserver, as workers inherit it."""
+    script = (
+        "from pathlib import Path\n"
+        "import psutil\n"
+        "from models import launch\n"
+        "from models.contract import ModelSpec, WorkerSpec\n"
+        f"launch.prepare({{'toy'}}, 1, Path({str(tmp_path)!r}))\n"
+        "toy = ModelSpec(id='toy', family='toy', width=8, height=8)\n"
+        "process, ours = launch.start(WorkerSpec(name='t', device='cpu', models=(toy,)))\n"
+        "assert ours.recv(9)\n"
+        "print(Path(f'/proc/{psutil.Process(process.pid).ppid()}/environ').read_text())\n"
+        "process.kill()\n"
+    )
+    name = "TORCHINDUCTOR_CACHE_DIR"
+    env = {key: value for key, value in os.environ.items() if key != name}
+    env |= {name: chosen} if chosen else {}
+    command = [sys.executable, "-c", script]
+    told = subprocess.run(command, check=True, timeout=60, stdout=subprocess.PIPE, env=env).stdout
+    assert f"{name}={chosen or tmp_path}".encode() in told.split(b"\0")
 
 
 def test_a_crash_ends_the_connection() -> None:
