@@ -7,7 +7,7 @@ import torch
 
 from bench import kernels, stages, tables
 from bench.architectures import ARCHITECTURES, built
-from bench.subject import Subject
+from bench.subject import Subject, bare
 from models import attention
 
 
@@ -70,6 +70,7 @@ def test_plain_diffusers_is_also_measured_as_it_comes(
     """
     assert stages.against_bare(small("flux-dev"))["as_it_comes_seconds"] is None
     assert stages.against_bare(subject)["as_it_comes_seconds"] > 0  # its layout is limner's
+    assert len(subject.model.recall) == 0  # the stock pipeline reads the prompt each time as well
     seen: list[tuple[int, bool]] = []
 
     def look(part: Any, *_: Any) -> None:
@@ -82,3 +83,17 @@ def test_plain_diffusers_is_also_measured_as_it_comes(
     told = stages.against_bare(subject)
     assert told["as_it_comes_seconds"] > 0
     assert {*seen} == {(usual, True), (first, False), (usual, False)}  # and the studio, made before
+
+
+@pytest.mark.parametrize("name", ["sd15", "sdxl"])
+def test_bare_pictures_in_one_call_are_those_of_each_alone(name: str) -> None:
+    model, job = small(name).model, small(name).job
+    for prompts in (("an owl", "an owl"), ("an owl", "a red barn at night")):
+        told = [
+            job(prompt=prompt, seeds=(seed,), steps=2, negative_prompt="a cat")
+            for seed, prompt in enumerate(prompts)
+        ]
+        together = bare(model, *told)
+        alone = torch.cat([bare(model, each) for each in told])
+        assert (together - alone).abs().max() < 1 / 255
+        assert (together[0] - together[1]).abs().max() > 1 / 255
