@@ -30,7 +30,6 @@ Figures: TypeAlias = dict[str, Any]
 LISTENERS = 200
 CHECKS = 50  # health checks a second
 STEPS = 50
-COMPANY = 4  # canvases that are painted meanwhile: all that the worker takes on at once
 BEGIN = 5  # steps until the listeners are counted on to be there
 CLIENTS = 8
 LARGE = 1024  # px
@@ -41,40 +40,53 @@ COLUMNS = 4  # of what bench.ticking notes
 
 def distracted(server: Server, rounds: int) -> Figures:
     """Seconds of a step with and without listeners and health checks, in turns."""
+    company = round(max(server.metrics("limner_batch_cap")))  # all that a worker takes on at once
     rows = [
         (
-            asyncio.run(step_seconds(server, 0, 0)),
-            asyncio.run(step_seconds(server, LISTENERS, CHECKS)),
+            asyncio.run(step_seconds(server, company, 0, 0)),
+            asyncio.run(step_seconds(server, company, LISTENERS, CHECKS)),
         )
         for _ in track(range(rounds), "listeners", transient=True)
     ]
     return {
         "listeners": LISTENERS,
         "health_checks_per_second": CHECKS,
-        "canvases": COMPANY,
+        "canvases": company,
         "step_seconds": round(statistics.median(row[0] for row in rows), 5),
         "step_seconds_distracted": round(statistics.median(row[1] for row in rows), 5),
         "ratio": round(statistics.median(row[1] / row[0] for row in rows), 4),
     }
 
 
-async def step_seconds(server: Server, listeners: int, checks: int) -> float:
-    """Of pictures in company, while another job waits to which that many listen in vain."""
+async def step_seconds(server: Server, company: int, listeners: int, checks: int) -> float:
+    """Of pictures in company, while another job waits to which that many listen in vain.
+
+    Raises:
+        SystemExit: it did not wait.
+    """
     limits = httpx2.Limits(max_connections=None)
     async with httpx2.AsyncClient(base_url=server.url, timeout=None, limits=limits) as client:
-        steps = painted(client)
+        steps = painted(client, company)
         await anext(steps)
         waiting = asyncio.create_task(one_more(client))
         job = await newest(client)
         async with listening(client, job, listeners), checking(client, checks):
-            stamps = [stamp async for stamp in steps]
+            stamps = await halfway(steps)
+            if not sum(server.metrics("limner_queue_length")):
+                raise SystemExit("the job that is listened to does not wait")
+            stamps += [stamp async for stamp in steps]
         await waiting
     return statistics.median(np.diff(stamps[BEGIN:]))
 
 
-async def painted(client: httpx2.AsyncClient) -> AsyncIterator[float]:
-    """When each step of the first of four pictures was told of."""
-    body = {"model": "sketch", "prompt": PROMPT, "n": COMPANY, "steps": STEPS, "stream": True}
+async def halfway(steps: AsyncIterator[float]) -> list[float]:
+    """The first half of the stamps."""
+    return [await anext(steps) for _ in range(STEPS // 2)]
+
+
+async def painted(client: httpx2.AsyncClient, company: int) -> AsyncIterator[float]:
+    """When each step of the first of several pictures was told of."""
+    body = {"model": "sketch", "prompt": PROMPT, "n": company, "steps": STEPS, "stream": True}
     size = {"width": 128, "height": 128}
     base = DIALECTS["aimo"].base
     async with client.stream("POST", f"{base}/image/generate", json=body | size) as answer:
@@ -197,7 +209,9 @@ def lateness(rows: np.ndarray[Any, np.dtype[np.float64]]) -> Figures:
     return {
         "ticks": len(rows),
         "late_ms": percentiles(late),
-        "own_late_ms": percentiles(np.maximum(late - waited, 0)),
+        "own_late_ms": None
+        if np.isnan(waited).any()
+        else percentiles(np.maximum(late - waited, 0)),
         "calculated_ms": percentiles(calculated),
     }
 

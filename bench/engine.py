@@ -275,6 +275,9 @@ def asked(given: argparse.Namespace, parser: argparse.ArgumentParser) -> list[tu
     for said, all_ in ((names, known), (wanted, there)):
         if unknown := [name for name in said if name not in all_]:
             parser.error(f"there is no {', '.join(unknown)}; there are: {', '.join(all_)}")
+    for name in names:
+        if wanted and not set(wanted) & set(everything(name, given.small)):
+            parser.error(f"{name} has none of {', '.join(wanted)}")
     return [
         (name, stage)
         for name in names

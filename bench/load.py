@@ -208,6 +208,8 @@ def told(arguments_: Sequence[str] | None) -> tuple[argparse.Namespace, Mix]:
     given = parser.parse_args(arguments_)
     if given.count and (given.rates or given.offline):
         parser.error("--count is of closed loops, which --clients asks for")
+    if given.count < 0 or (given.offline is not None and given.offline < 1):
+        parser.error("--count and --offline are numbers of requests, and none is no load")
     if given.offline and given.seconds is not None:
         parser.error("--offline ends with its last answer; leave --seconds out")
     given.seconds = 30.0 if given.seconds is None else given.seconds

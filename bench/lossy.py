@@ -14,6 +14,7 @@ from bench.kernels import median
 from bench.sitting import MODEL, Memory, Sitting
 from bench.subject import WARM_STEPS, Figures, Subject
 from bench.tables import neat
+from bench.tunings import whole
 from models import eight
 from models.canvas import Unloadable
 from models.checkpoint import Checkpoint
@@ -65,7 +66,7 @@ class Painted:
     @classmethod
     def of(cls, subject: Subject, model: Checkpoint, job: Job) -> "Painted":
         """One more than is measured: the first is slow for reasons that do not come back."""
-        _, *rest = (Sitting(model, settled=False).finish([job]) for _ in range(subject.rounds + 1))
+        _, *rest = (whole(model, job) for _ in range(subject.rounds + 1))
         return cls(rest)
 
 

@@ -119,10 +119,11 @@ def served(document: Document) -> Iterator[Sequence[str]]:
         yield f"a step beside {duties} health checks a second", f"{heard['ratio']:.2f} ×"
     if late := document.get("stalls"):
         loaded = late["loaded"]
+        own = loaded.get("own_late_ms")
         yield (
             f"a timer of the event loop under {late['clients']} clients at {late['px']} px",
-            f"p99 {loaded['late_ms']['p99']:.1f} ms late; "
-            f"{loaded['own_late_ms']['p99']:.1f} ms but for waiting for a processor",
+            f"p99 {loaded['late_ms']['p99']:.1f} ms late"
+            + (f"; {own['p99']:.1f} ms but for waiting for a processor" if own else ""),
         )
     if "ready_seconds" in document:
         yield "from start to ready", f"{document['ready_seconds']:.0f} s"
@@ -137,16 +138,22 @@ def fault(path: Path) -> str | None:
         return f"the name has to be KIND-MACHINE.json, KIND one of {', '.join(KINDS)}"
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-        return None if "machine" in document else "these are no figures: they name no machine"
-    except (OSError, ValueError, TypeError) as error:
+        if "machine" not in document:
+            return "these are no figures: they name no machine"
+        for _, table in of_kind(path.name.partition("-")[0], document):
+            headed(document, table)
+    except (OSError, ValueError) as error:
         return str(error)
+    except (LookupError, TypeError, AttributeError) as error:
+        return f"no table can be made of it: {type(error).__name__}: {error}"
+    return None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write the tables, of files that came from elsewhere too; each is named as one that is kept.
 
     Raises:
-        SystemExit: one is not there.
+        SystemExit: one is not there, is not named so, or no table can be made of it.
     """
     parser = argparse.ArgumentParser(prog="limner bench publish", description=__doc__)
     parser.add_argument("files", nargs="*", type=Path, help="figures of another machine, to keep")

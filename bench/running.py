@@ -18,6 +18,7 @@ from typing import TypeAlias
 
 import httpx2
 import psutil
+from prometheus_client.parser import text_string_to_metric_families
 
 ROOT = Path(__file__).parents[1]
 PATIENCE = 600.0  # seconds in which a server is to get ready, and then to answer
@@ -47,6 +48,13 @@ class Server:
     def cpu_seconds(self) -> float:
         """Of all its processes so far."""
         return sum(sum(each.cpu_times()[:2]) for each in self.family())
+
+    def metrics(self, name: str, **labels: str) -> list[float]:
+        """The values of one of a limner's metrics that have these labels."""
+        told = self.client.get("/metrics").raise_for_status().text
+        families = text_string_to_metric_families(told)
+        samples = [each for family in families for each in family.samples]
+        return [s.value for s in samples if s.name == name and labels.items() <= s.labels.items()]
 
     @contextmanager
     def held(self) -> Iterator[None]:

@@ -7,6 +7,7 @@ import json
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def served(subject: Subject) -> Figures:
         path = Path(folder) / "limner.toml"
         path.write_text(config(subject, Path(folder)), encoding="utf-8")
         with running(command, patience=PATIENCE) as server:
-            painted = asyncio.run(together(server.url, subject, 1))[1]
+            painted = asyncio.run(together(server.url, subject, [PROMPT]))[1]
             stock = (bare(subject.model, subject.job())[0].permute(1, 2, 0) * 255).round()
             subject.compare("served, off the stock pipeline's", painted, stock.cpu().numpy())
             counts = sorted({1, subject.best})
@@ -84,13 +85,13 @@ def config(subject: Subject, folder: Path) -> str:
 
 def company(url: str, subject: Subject, count: int) -> Figures:
     """So many at once, again and again: all of them asked for, then all of them painted bare. Each
-    time with another prompt, for limner remembers what its text encoders made of one."""
+    has a prompt of its own, for limner remembers what its text encoders made of one."""
     rows: list[tuple[float, float]] = []
     bare(subject.model, *(subject.job(seeds=(seed,)) for seed in range(count)))
     for turn in range(subject.rounds):
-        prompt = f"{PROMPT}, {count} at once, {turn}"
-        jobs = [subject.job(seeds=(seed,), prompt=prompt) for seed in range(count)]
-        seconds, _ = asyncio.run(together(url, subject, count, prompt))
+        prompts = [f"{PROMPT}, {count} at once, {turn}, {seed}" for seed in range(count)]
+        jobs = [subject.job(seeds=(seed,), prompt=said) for seed, said in enumerate(prompts)]
+        seconds, _ = asyncio.run(together(url, subject, prompts))
         subject.model.settle()
         began = time.perf_counter()
         bare(subject.model, *jobs)
@@ -105,14 +106,14 @@ def company(url: str, subject: Subject, count: int) -> Figures:
 
 
 async def together(
-    url: str, subject: Subject, count: int, prompt: str = PROMPT
+    url: str, subject: Subject, prompts: Sequence[str]
 ) -> tuple[float, np.ndarray[Any, Any]]:
     """Seconds until so many pictures, asked for at once, are there; and the pixels of the first."""
     import httpx2
 
     async with httpx2.AsyncClient(base_url=url, timeout=None, trust_env=False) as client:
         began = time.perf_counter()
-        asked = [client.post(ASK, json=wish(subject, seed, prompt)) for seed in range(count)]
+        asked = [client.post(ASK, json=wish(subject, *each)) for each in enumerate(prompts)]
         answers = await asyncio.gather(*asked)
         seconds = time.perf_counter() - began
     document = answers[0].raise_for_status().json()

@@ -7,6 +7,7 @@ median; what a busy machine says is still worth little, so CPU seconds stand bes
 
 import argparse
 import asyncio
+import itertools
 import json
 import statistics
 import time
@@ -19,7 +20,6 @@ from typing import Any, TypeAlias
 
 import httpx2
 import psutil
-from prometheus_client.parser import text_string_to_metric_families
 from rich.progress import track
 
 from bench import mix
@@ -53,7 +53,8 @@ class Session:
     rounds: int
 
     def ask(self, steps: int, seed: int = 1, px: int = 512, kind: str = "png") -> httpx2.Response:
-        """A picture as a file; prompts differ, or what was read of one would be remembered."""
+        """A picture as a file; each seed has a prompt of its own, for those that were read are
+        remembered."""
         size = {"width": px, "height": px, "output_format": kind, "output_type": "file"}
         prompt = f"{PROMPT} {seed}"
         body = {"model": "sketch", "prompt": prompt, "steps": steps, "seed": seed, **size}
@@ -146,12 +147,8 @@ def saturation(session: Session) -> Figures:
 def cap(session: Session) -> int:
     """How many pictures of that size the worker puts into one forward at the most."""
     spec = session.bare.spec
-    told = session.server.client.get("/metrics").raise_for_status().text
     wanted = {"kind": "forward", "model": spec.id, "size": f"{spec.width}x{spec.height}"}
-    samples = [each for part in text_string_to_metric_families(told) for each in part.samples]
-    (found,) = (
-        each.value for each in samples if each.name == "limner_batch_cap" and each.labels == wanted
-    )
+    (found,) = session.server.metrics("limner_batch_cap", **wanted)
     return round(found)
 
 
@@ -183,11 +180,12 @@ def sharing(session: Session) -> Figures:
 def shared(session: Session, steps: Sequence[int]) -> Figures:
     """Four at once against one by one, in turns; and what company costs the shortest."""
     rows: list[tuple[float, float, float, float]] = []
+    seeds = itertools.count(1000 * sum(steps))  # no prompt comes twice
     with ThreadPoolExecutor(len(steps)) as pool:
         for _ in track(range(session.rounds), f"sharing {steps}", transient=True):
-            alone = [session.paint(count) for count in steps]
+            alone = [session.paint(count, next(seeds)) for count in steps]
             began = time.perf_counter()
-            together = list(pool.map(session.paint, steps))
+            together = list(pool.map(session.paint, steps, seeds))
             rows.append((sum(alone), time.perf_counter() - began, alone[0], together[0]))
     return {
         "one_by_one_seconds": rounded(row[0] for row in rows),

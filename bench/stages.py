@@ -21,7 +21,7 @@ from bench.kernels import convolutions, kernels, laid_out
 from bench.served import served
 from bench.sitting import Memory, Sitting, Spoiled, counted, cut_short
 from bench.stopwatch import Stopwatch, Turns, watched
-from bench.subject import FEW_STEPS, PROMPT, WARM_STEPS, Figures, Subject, bare
+from bench.subject import FEW_STEPS, PROMPT, WARM_STEPS, Figures, Subject, bare, forgetful
 from bench.tables import neat
 from models import attention
 from models.attention import fastest_first
@@ -30,7 +30,6 @@ from models.contract import Job
 from models.merge import Forward, Way, plainly
 from models.pixels import Arrival
 from models.preview import encoded
-from models.recall import Recall
 from models.shell import denoiser_name
 
 LOOKS = 4  # steps whose previews are timed
@@ -85,7 +84,7 @@ def in_turns(model: Checkpoint, job: Job) -> Turn:
         with laid_out(model.pipe, torch.contiguous_format):
             untouched = timed(model, partial(bare, model, job))[0]
     took, pictures = timed(model, partial(stock, model, job))
-    ours = Sitting(replace(model, recall=Recall()), settled=False).finish([job])
+    ours = Sitting(forgetful(model), settled=False).finish([job])
     theirs = np.frombuffer(Arrival(pictures[0]).image().pixels, np.uint8).astype(np.int16)
     return Turn(ours.seconds, took, untouched, ours.pixels(job), theirs)
 

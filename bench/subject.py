@@ -4,7 +4,7 @@ paint the same."""
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -16,6 +16,7 @@ from bench.sitting import MODEL
 from bench.tables import neat
 from models.checkpoint import Checkpoint, Images
 from models.contract import Job
+from models.recall import Recall
 
 PROMPT = "a red circle on a blue background"
 WARM_STEPS = 2  # of a picture that is not measured
@@ -97,6 +98,11 @@ class Subject:
         else:
             self.gate(f"{what}, mean", mean, MEAN_LEVELS)
         return {"off_max_levels": highest, "off_mean_levels": mean}
+
+
+def forgetful(model: Checkpoint) -> Checkpoint:
+    """The model, remembering no prompt, as diffusers remembers none."""
+    return replace(model, recall=Recall())
 
 
 def bare(model: Checkpoint, job: Job, *alike: Job) -> torch.Tensor:

@@ -65,24 +65,34 @@ def models(rows: Sequence[Row]) -> Iterator[Sequence[str]]:
 
 
 def painting(rows: Sequence[Row]) -> str:
-    """What a picture takes by the stock pipeline as it comes, and by limner, alone and in company:
-    of all models of which both are known."""
-    head = ["picture", "plain diffusers s", "limner s", "many at once, s each"]
+    """What a picture takes by the stock pipeline as it comes, and by limner; and each of several,
+    in one call of the former, and asked of the latter at once over HTTP."""
+    head = [
+        "picture",
+        "plain diffusers s",
+        "limner s",
+        "at once",
+        "plain, s each",
+        "served, s each",
+    ]
     lines: list[Sequence[str]] = [head, ["---"] * len(head)]
     for row in rows:
         plain = row.get("as_it_comes_seconds") or row.get("bare_seconds")
         if plain is not None:
             what = f"{row['model']} {row['side']}², {row['steps']} steps"
-            lines.append([what, shown(plain), shown(row["picture_seconds"]), company(row)])
+            lines.append([what, shown(plain), shown(row["picture_seconds"]), *company(row)])
     return markdown(lines)
 
 
-def company(row: Row) -> str:
-    """Seconds for each picture of the largest company at the usual size, and how many those are."""
-    fit = [each for each in row.get(f"batch_{row['side']}", ()) if "picture_seconds" in each]
-    if not fit or (most := fit[-1])["canvases"] == 1:
-        return shown(None)
-    return f"{shown(most['picture_seconds'])} (of {most['canvases']})"
+def company(row: Row) -> Iterator[str]:
+    """How many were asked for at once at the most, and seconds for each in both ways."""
+    most: Row = max(row.get("served", ()), key=lambda each: each["canvases"], default={})
+    if most.get("canvases", 1) == 1:
+        yield from [shown(None)] * 3
+        return
+    yield shown(most["canvases"])
+    for name in ("bare_seconds", "served_seconds"):
+        yield shown(neat(most[name] / most["canvases"]))
 
 
 def curves(rows: Sequence[Row]) -> Iterator[Sequence[str]]:
@@ -147,7 +157,7 @@ def called(name: str, each: Row) -> str:
     why = each.get("refused") or each.get("skipped")
     if each.get("recorded") == 0:
         why = "nothing was recorded"
-    return f"{name} ({why})" if why else name
+    return f"{name} ({why.removeprefix(f'{name}: ')})" if why else name
 
 
 def markdown(lines: Sequence[Sequence[str]]) -> str:

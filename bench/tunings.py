@@ -10,7 +10,7 @@ import torch
 from bench.kernels import median, of_steps
 from bench.sitting import Sitting
 from bench.stages import company
-from bench.subject import WARM_STEPS, Figures, Subject
+from bench.subject import WARM_STEPS, Figures, Subject, forgetful
 from bench.tables import neat
 from models import compilation
 from models.attention import fastest_first
@@ -119,4 +119,4 @@ def again(subject: Subject) -> Figures:
 
 def whole(model: Checkpoint, job: Job) -> Sitting:
     """One picture as it is painted for a client: nothing is waited for in between."""
-    return Sitting(model, settled=False).finish([job])
+    return Sitting(forgetful(model), settled=False).finish([job])

@@ -89,8 +89,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--prompts", type=int, default=240)
-    parser.add_argument("--steps", type=int, default=12)
-    parser.add_argument("--guidance", type=float, default=4.0)
+    parser.add_argument("--steps", type=int, help="of each picture (12)")
+    parser.add_argument("--guidance", type=float, help="of each picture (4)")
     parser.add_argument("--json", type=Path, help="also write the scores here")
     parser.add_argument("--sheet", type=Path, help="also draw a labelled sheet of pictures (PNG)")
     parser.add_argument("--less", type=float, default=0.0, help="take so much off the gate")
@@ -103,7 +103,8 @@ def main() -> None:
                 parser.error(f"--{name} says nothing to an enlarger")
         print("\n".join(comparison(enlarger, shipped_vae(), given.prompts)))
         return
-    painter = Painter(given.folder, given.steps, given.guidance)
+    guidance = 4.0 if given.guidance is None else given.guidance
+    painter = Painter(given.folder, given.steps or 12, guidance)
     if given.sheet:
         sheet(painter, given.sheet)
     print("| measure | score | gate | n |\n|---|---|---|---|")

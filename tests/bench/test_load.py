@@ -267,6 +267,8 @@ def test_figures_are_published_under_the_name_of_what_painted(
         (["--rates", "1", "--count", "4"], "--count is of closed loops"),
         (["--offline", "2", "--count", "4"], "--count is of closed loops"),
         (["--offline", "2", "--seconds", "5"], "leave --seconds out"),
+        (["--offline", "0"], "none is no load"),
+        (["--count", "-1"], "none is no load"),
         (["--clients", "2", "--seconds", "0"], "one of --seconds and --count"),
     ],
 )

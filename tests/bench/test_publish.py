@@ -19,6 +19,11 @@ SERVING = {
         }
     },
     "saturation": {"canvases": 4, "served_to_bare": 0.961, "served_to_tuned": 0.932},
+    "stalls": {
+        "clients": 8,
+        "px": 1024,
+        "loaded": {"late_ms": {"p99": 4.04}, "own_late_ms": {"p99": 1.06}},
+    },
     "memory": {"mb": {"server": 123.4, "worker": 469.0}},
 }
 
@@ -44,6 +49,7 @@ def test_tables_stand_where_the_pages_have_room_for_them(house: Path) -> None:
         assert "0.25 s, of which serving is 12 ms (p95 20 ms) |" in text
         assert "| images per second of a full server, to bare batches of 4 | 0.96 |" in text
         assert "| the same, with networks tuned in both | 0.93 |" in text
+        assert "| p99 4.0 ms late; 1.1 ms but for waiting for a processor |" in text
         assert "old" not in text
 
 
@@ -106,22 +112,18 @@ def test_the_plans_of_one_gpu_share_a_place(house: Path) -> None:
 
 
 def test_the_readme_says_what_a_picture_takes(house: Path) -> None:
-    company = [{"canvases": 1, "picture_seconds": 2.0}, {"canvases": 8, "picture_seconds": 0.5}]
+    served = [{"canvases": n, "bare_seconds": 3.0 * n, "served_seconds": 2.0 * n} for n in (1, 8)]
     row = {"model": "owl", "side": 64, "steps": 4, "picture_seconds": 2.5, "bare_seconds": 3.5}
     told = {"machine": FACTS | {"device": "CPU"}, "table": "all"}
-    told["models"] = [
-        row | {"batch_64": company},
-        row | {"as_it_comes_seconds": 4.5},
-        {"model": "x"},
-    ]
+    told["models"] = [row | {"served": served}, row | {"as_it_comes_seconds": 4.5}, {"model": "x"}]
     publish.kept("engine", "CPU").write_text(json.dumps(told))
     (house / "README.md").write_text("<!-- bench: painting-cpu -->\n<!-- end -->\n")
     publish.publish()
-    assert (house / "README.md").read_text().splitlines()[3:-1] == [
-        "| picture | plain diffusers s | limner s | many at once, s each |",
-        "| --- | --- | --- | --- |",
-        "| owl 64², 4 steps | 3.5 | 2.5 | 0.5 (of 8) |",
-        "| owl 64², 4 steps | 4.5 | 2.5 | – |",
+    head, _, *rows = (house / "README.md").read_text().splitlines()[3:-1]
+    assert head.endswith("| at once | plain, s each | served, s each |")
+    assert rows == [
+        "| owl 64², 4 steps | 3.5 | 2.5 | 8 | 3.0 | 2.0 |",
+        "| owl 64², 4 steps | 4.5 | 2.5 | – | – | – |",
     ]
 
 
@@ -140,6 +142,7 @@ def test_figures_that_came_from_elsewhere_are_kept(house: Path, tmp_path: Path) 
         ("serving-gone.json", None, "No such file"),
         ("owls.json", "{}", "KIND one of serving, peers, load, engine"),
         ("engine-cpu.json", "{}", "they name no machine"),
+        ("engine-cpu.json", '{"machine": {}}', "KeyError: 'table'"),
         ("engine-cpu.json", "{", "Expecting property name"),
     ],
 )
