@@ -29,10 +29,13 @@ Figures: TypeAlias = dict[str, Any]
 
 LISTENERS = 200
 CHECKS = 50  # health checks a second
-STEPS = 50
+STEPS = 30
+MANY = 10  # pictures of a request; two such are more than a worker takes on at once
 BEGIN = 5  # steps until the listeners are counted on to be there
 CLIENTS = 8
 LARGE = 1024  # px
+TRIES = 250  # a fiftieth of a second apart
+AT_ONCE = "the job that is listened to does not wait"
 COLUMNS = 4  # of what bench.ticking notes
 
 # -- Listeners ------------------------------------------------------------------------------------
@@ -40,25 +43,24 @@ COLUMNS = 4  # of what bench.ticking notes
 
 def distracted(server: Server, rounds: int) -> Figures:
     """Seconds of a step with and without listeners and health checks, in turns."""
-    company = round(max(server.metrics("limner_batch_cap")))  # all that a worker takes on at once
     rows = [
         (
-            asyncio.run(step_seconds(server, company, 0, 0)),
-            asyncio.run(step_seconds(server, company, LISTENERS, CHECKS)),
+            asyncio.run(step_seconds(server, 0, 0)),
+            asyncio.run(step_seconds(server, LISTENERS, CHECKS)),
         )
         for _ in track(range(rounds), "listeners", transient=True)
     ]
     return {
         "listeners": LISTENERS,
         "health_checks_per_second": CHECKS,
-        "canvases": company,
+        "pictures": 2 * MANY,
         "step_seconds": round(statistics.median(row[0] for row in rows), 5),
         "step_seconds_distracted": round(statistics.median(row[1] for row in rows), 5),
         "ratio": round(statistics.median(row[1] / row[0] for row in rows), 4),
     }
 
 
-async def step_seconds(server: Server, company: int, listeners: int, checks: int) -> float:
+async def step_seconds(server: Server, listeners: int, checks: int) -> float:
     """Of pictures in company, while another job waits to which that many listen in vain.
 
     Raises:
@@ -66,27 +68,29 @@ async def step_seconds(server: Server, company: int, listeners: int, checks: int
     """
     limits = httpx2.Limits(max_connections=None)
     async with httpx2.AsyncClient(base_url=server.url, timeout=None, limits=limits) as client:
-        steps = painted(client, company)
+        steps = painted(client)
         await anext(steps)
+        others = asyncio.create_task(stamps_of(painted(client)))
+        await asyncio.sleep(0.1)  # they are to stand ahead of the one that waits
         waiting = asyncio.create_task(one_more(client))
-        job = await newest(client)
+        job = await put_off(client)
         async with listening(client, job, listeners), checking(client, checks):
-            stamps = await halfway(steps)
-            if not sum(server.metrics("limner_queue_length")):
-                raise SystemExit("the job that is listened to does not wait")
-            stamps += [stamp async for stamp in steps]
-        await waiting
+            stamps = [await anext(steps) for _ in range(STEPS * 3 // 4)]
+            if await pending(client) != job:
+                raise SystemExit(AT_ONCE)
+            stamps += await stamps_of(steps)
+        await asyncio.gather(others, waiting)
     return statistics.median(np.diff(stamps[BEGIN:]))
 
 
-async def halfway(steps: AsyncIterator[float]) -> list[float]:
-    """The first half of the stamps."""
-    return [await anext(steps) for _ in range(STEPS // 2)]
+async def stamps_of(steps: AsyncIterator[float]) -> list[float]:
+    """All that are left."""
+    return [stamp async for stamp in steps]
 
 
-async def painted(client: httpx2.AsyncClient, company: int) -> AsyncIterator[float]:
+async def painted(client: httpx2.AsyncClient) -> AsyncIterator[float]:
     """When each step of the first of several pictures was told of."""
-    body = {"model": "sketch", "prompt": PROMPT, "n": company, "steps": STEPS, "stream": True}
+    body = {"model": "sketch", "prompt": PROMPT, "n": MANY, "steps": STEPS, "stream": True}
     size = {"width": 128, "height": 128}
     base = DIALECTS["aimo"].base
     async with client.stream("POST", f"{base}/image/generate", json=body | size) as answer:
@@ -103,14 +107,24 @@ async def one_more(client: httpx2.AsyncClient) -> None:
     answer.raise_for_status()
 
 
-async def newest(client: httpx2.AsyncClient) -> str:
-    """The job of the picture that waits, once it is known."""
-    while True:
-        answer = await client.get(f"{DIALECTS['depicta'].base}/jobs?limit=1")
-        found = answer.raise_for_status().json()["generations"]
-        if found and found[0]["status"] not in ("completed", "failed"):
-            return str(found[0]["job_id"])
+async def put_off(client: httpx2.AsyncClient) -> str:
+    """The job that waits, once it is known.
+
+    Raises:
+        SystemExit: none does.
+    """
+    for _ in range(TRIES):
+        if job := await pending(client):
+            return job
         await asyncio.sleep(0.02)
+    raise SystemExit(AT_ONCE)
+
+
+async def pending(client: httpx2.AsyncClient) -> str:
+    """The newest job, if it waits; else nothing."""
+    answer = await client.get(f"{DIALECTS['depicta'].base}/jobs?limit=1")
+    found = answer.raise_for_status().json()["generations"]
+    return str(found[0]["job_id"]) if found and found[0]["status"] == "pending" else ""
 
 
 @asynccontextmanager
