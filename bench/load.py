@@ -8,6 +8,7 @@ is refused, and what is left out or may be ignored is told under the table.
 import argparse
 import asyncio
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -176,9 +177,13 @@ def numbers(kind: type[int] | type[float]) -> Any:
     """A reader of lists like "1,2,4"."""
 
     def read(text: str) -> list[int | float]:
-        values = [kind(part) for part in text.split(",")]
-        if any(value <= 0 for value in values):
-            raise ValueError
+        fault = argparse.ArgumentTypeError(f"{text!r} is no list of numbers above 0, such as 1,2,4")
+        try:
+            values = [kind(part) for part in text.split(",")]
+        except ValueError:
+            raise fault from None
+        if not all(0 < value < math.inf for value in values):
+            raise fault
         return values
 
     return read

@@ -207,6 +207,10 @@ def test_what_there_is_not_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         engine.main(["--device", "cpu", "--small", "--stages", "picnic"])
     assert "there is no picnic" in capsys.readouterr().err
+    some = ["--only", "sketch,sd15", "--stages", "batches at 512 px"]
+    with pytest.raises(SystemExit):
+        engine.main(["--device", "cpu", *some])
+    assert "sketch has none of batches at 512 px" in capsys.readouterr().err
 
 
 def test_when_the_time_is_over_the_rest_is_named(run: Run) -> None:

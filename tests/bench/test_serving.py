@@ -35,6 +35,8 @@ def test_lateness_is_told_in_ms_of_the_clock_and_of_the_loops_own_work() -> None
     assert told["late_ms"]["max"] == 50.0
     assert told["own_late_ms"]["p50"] == 0.0
     assert told["own_late_ms"]["max"] == 20.0
+    rows[:, 3] = np.nan  # where nobody tells
+    assert distraction.lateness(rows)["own_late_ms"] is None
     assert told["calculated_ms"]["max"] == 2.0
 
 
