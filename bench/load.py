@@ -196,7 +196,7 @@ def mix_of(given: argparse.Namespace) -> Mix:
     told: dict[str, Any] = {"name": given.size or "picture"}
     if given.model:
         told["model"] = given.model
-    if given.steps:
+    if given.steps is not None:
         told["steps"] = given.steps
     if given.size:
         told["width"], _, told["height"] = given.size.partition("x")
@@ -222,7 +222,7 @@ def told(arguments_: Sequence[str] | None) -> tuple[argparse.Namespace, Mix]:
         parser.error("one of --seconds and --count must end the load")
     if given.publish and given.out:
         parser.error("--publish has names of its own; leave --out out")
-    if given.mix and (given.model or given.steps or given.size):
+    if given.mix and (given.model or given.steps is not None or given.size):
         parser.error("--model, --steps and --size are of the default mix; --mix says its own")
     try:
         mixed = mix_of(given)

@@ -17,7 +17,7 @@ from diffusers.configuration_utils import FrozenDict
 from models.canvas import Call
 from models.lora import Dress
 from models.merge import StandIn, Way, paused, plainly
-from models.signatures import signature_of
+from models.signatures import signature_of, told_at_once
 from models.tiles import or_in_tiles
 
 # Constructor arguments that are settings rather than components; kept in the pipeline's config.
@@ -44,6 +44,7 @@ def standing(kind: type[DiffusionPipeline], target: torch.device) -> type[Any]:
     diffusers finds that out for every picture by walking all modules of all parts, in search of
     hooks; for the smallest of models that takes as long as the rest of a shell and its scheduler.
     """
+    told_at_once(kind.__init__)
     return type(kind.__name__, (kind,), {"_execution_device": target})
 
 

@@ -15,10 +15,12 @@ from models.graphs import Graphs
 from models.merge import Forward, Way, plainly
 from models.packing import with_packs
 from models.shell import denoiser_name
+from models.signatures import told_at_once
 
 
 def tuned(pipe: Any, spec: ModelSpec, device: torch.device) -> Way:
     """Tune a pipeline whose parts are where they belong; how its shared forwards are run."""
+    tell_at_once(pipe)
     stays = spec.offload != "all"  # else weights move between two forwards, and hooks move them
     if spec.tuning.compile and stays:
         way = compiling(pipe)
@@ -36,6 +38,17 @@ def tuned(pipe: Any, spec: ModelSpec, device: torch.device) -> Way:
         if spec.tuning.graphs and stays:
             way = Graphs(way)
     return way
+
+
+def tell_at_once(pipe: Any) -> None:
+    """Spare diffusers to find out over and over what the functions of a pipeline take: those of
+    its scheduler for each picture, of its attention for each layer and step."""
+    told_at_once(type(pipe.scheduler).step)
+    told_at_once(type(pipe.scheduler).set_timesteps)
+    for name in {"vae", denoiser_name(pipe)} & pipe.components.keys():
+        for layer in pipe.components[name].modules():
+            if (processor := getattr(layer, "processor", None)) is not None:
+                told_at_once(type(processor).__call__)
 
 
 def without_records(way: Way) -> Way:

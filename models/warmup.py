@@ -1,6 +1,7 @@
 """The first pictures of a model: they warm it up and tell how many canvases pay at once."""
 
 import contextlib
+import math
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
@@ -11,8 +12,8 @@ from models.contract import Cap, Image, Job, ModelSpec
 STEPS = 4
 GUIDANCE = 4.0
 SIZES = (2, 3, 4, 6, 8, 12, 16)  # canvases per forward that are tried, in order
-WORTHWHILE = 1.05  # times as many canvases per second as with fewer
-COMPANY = 4.0  # times as long as alone that a call in company may take
+WORTHWHILE = 1.05  # times as many canvases per second, for each doubling of those in a forward
+COMPANY = 4.5  # times as long as alone that a call in company may take
 PATIENCE = 10.0  # seconds; a device this slow gains nothing from larger forwards
 ALIKE = 0.75  # of an area; what is not smaller by more has the same caps
 
@@ -96,7 +97,7 @@ def search(model: Model, spec: ModelSpec, size: Size, end: float) -> Iterator[Ca
             rate = canvases / together[kind]
             if together[kind] > alone[kind] * COMPANY:
                 growing.remove(kind)
-            elif rate >= rates[kind] * WORTHWHILE:
+            elif rate >= rates[kind] * WORTHWHILE ** math.log2(canvases / caps[kind]):
                 caps[kind], rates[kind] = canvases, rate
                 doubted.discard(kind)
             elif kind in doubted:

@@ -1,5 +1,6 @@
 """What is tuned changes no number: layouts and the order of kernels are looked at on any device."""
 
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from models.attention import CUDNN_FIRST, HOPPER, TRIED, Trial, off, order_for
 from models.checkpoint import Checkpoint
 from models.contract import ModelSpec, Tuning
 from models.merge import Forward, plainly, rule
+from models.shell import denoiser_name
+from models.signatures import told_at_once
 from tests.models.sitter import load
 from tests.models.stock import FAMILY_OF
 
@@ -24,6 +27,22 @@ def test_a_cpu_has_no_graphs(
     monkeypatch.setattr(tuning, "Graphs", lambda way: pytest.fail("recorded"))
     spec = ModelSpec(id="m", family="sd", width=8, height=8, tuning=Tuning(graphs=True))
     tuning.tuned(model_of("sd").pipe, spec, CPU)
+
+
+@pytest.mark.parametrize("name", sorted(FAMILY_OF))
+def test_diffusers_is_told_at_once_what_it_would_find_out(
+    model_of: Callable[[str], Checkpoint], name: str
+) -> None:
+    pipe = model_of(name).pipe
+    asked = [type(pipe.scheduler).step, type(pipe.scheduler).set_timesteps]
+    network = getattr(pipe, denoiser_name(pipe))
+    found = [layer.processor for layer in network.modules() if hasattr(layer, "processor")]
+    assert found
+    for function in asked + [type(processor).__call__ for processor in found]:
+        told = vars(function).pop("__signature__")
+        assert told == inspect.signature(function)
+        told_at_once(function)
+        assert inspect.signature(function) is function.__signature__
 
 
 RULE = rule("x", batch="x")

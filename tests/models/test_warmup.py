@@ -59,6 +59,8 @@ def canvases(caps: Sequence[Cap]) -> dict[str, int]:
 
 # Times as long as alone: with each more canvases a tenth more of them a second.
 GROWING = {1: 1, 2: 1.82, 3: 2.47, 4: 2.98, 6: 4.12, 8: 4.9, 12: 6.7, 16: 8.1}
+# From 6 to 8, a thirtieth more of them a second.
+SLOWING = {1: 1, 2: 1.4, 3: 1.9, 4: 2.4, 6: 3.3, 8: 4.27}
 
 
 @pytest.mark.parametrize(
@@ -66,7 +68,8 @@ GROWING = {1: 1, 2: 1.82, 3: 2.47, 4: 2.98, 6: 4.12, 8: 4.9, 12: 6.7, 16: 8.1}
     [
         (lambda n, _: 0.01, 8),  # company is free
         (lambda n, _: 0.03 * n, 1),  # company gains nothing
-        (lambda n, _: 0.03 * GROWING[n], 4),  # it gains, until it takes COMPANY as long
+        (lambda n, _: 0.03 * GROWING[n], 6),  # it gains, until it takes COMPANY as long
+        (lambda n, _: 0.03 * SLOWING[n], 8),  # a third more is worth a gain of .03
         (lambda n, _: 0.01 if n <= 2 else 0.03, 2),
         (lambda n, _: 0.025 if n == 3 else 0.01, 8),  # one bad measurement decides nothing
     ],
