@@ -12,6 +12,7 @@ from models.attention import fastest_first
 from models.contract import ModelSpec
 from models.device import channels_last
 from models.graphs import Graphs
+from models.linears import by_onednn
 from models.merge import Forward, Way, plainly
 from models.packing import with_packs
 from models.shell import denoiser_name
@@ -26,8 +27,9 @@ def tuned(pipe: Any, spec: ModelSpec, device: torch.device) -> Way:
         way = compiling(pipe)
     elif stays:
         way = without_records(plainly)
-        if device.type == "cpu" and denoiser_name(pipe) == "unet":
-            way = with_packs(pipe.unet, way)
+        if device.type == "cpu":
+            denoiser = getattr(pipe, denoiser_name(pipe))
+            way = by_onednn(denoiser, with_packs(denoiser, way))
     else:
         way = plainly
     if device.type == "cuda":

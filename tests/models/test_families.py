@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image as Pillow
 
-from models import families, packing, tiles
+from models import families, linears, packing, tiles
 from models.canvas import Call
 from models.checkpoint import Checkpoint
 from models.contract import AnyEvent, Cancelled, Failed, Finished, Image, Job, ModelSpec, Step
@@ -368,8 +368,9 @@ def test_what_travels_paints_the_same(
     part = model.pipe.unet if hasattr(model.pipe, "unet") else model.pipe.transformer
     assert travels(model.pipe.text_encoder)
     assert travels(part) == (how == "all")
-    if how == "all":  # such weights are never put in an order of the CPU's
+    if how == "all":  # layers whose weights move are run as torch has it
         monkeypatch.setattr(packing, "usable", lambda: False)
+        monkeypatch.setattr(linears, "usable", lambda: False)
     run, expected = Run(model), Run(load(name, folder_of(name)))
     for asked in company(name):
         run.start(asked)

@@ -68,12 +68,12 @@ def test_sketch_predicts_the_same_to_its_last_digits(
         "return_dict": False,
     }
     forward = Forward(unet, arguments, RULES["UNet2DConditionModel.forward"])
+    way = with_packs(unet, plainly)
     with torch.no_grad():
-        (expected,) = plainly(forward)
-        (found,) = sketch.way(forward)
+        (expected,), (found,) = plainly(forward), way(forward)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     convolutions = sum(isinstance(part, nn.Conv2d) for part in unet.modules())
-    assert packed_calls(lambda: sketch.way(forward)) == (convolutions if rows > 1 else 0)
+    assert packed_calls(lambda: way(forward)) == (convolutions if rows > 1 else 0)
     assert packed_calls(lambda: plainly(forward)) == 0
 
 
