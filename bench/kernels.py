@@ -1,5 +1,5 @@
-"""Which kernels a picture is calculated by: those for attention, and those that the layout of
-convolutions brings about. A stage of `bench.engine`; each in turns with the other one.
+"""Which kernels a picture is calculated by: for attention, for linear layers, for convolutions and
+what their layout brings about. A stage of `bench.engine`; each in turns with the other one.
 """
 
 import statistics
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch.nn.attention import sdpa_kernel
@@ -18,36 +18,54 @@ from bench.tables import neat
 from models.attention import CUDNN_FIRST
 from models.checkpoint import Checkpoint
 from models.contract import Job
+from models.linears import by_onednn
 from models.merge import Forward, Way, plainly
+from models.packing import with_packs
 from models.shell import denoiser_name
 from models.tuning import without_records
 
 Setting: TypeAlias = Callable[[], AbstractContextManager[None]]
 
 
+class Choice(NamedTuple):
+    """Kernels that are told from others by what the model's way is, or by what it is run in."""
+
+    name: str
+    plain: tuple[Checkpoint, Setting]
+    chosen: tuple[Checkpoint, Setting]
+
+
 def kernels(subject: Subject) -> Figures:
     """Steps and decodes by each choice, against the same without it."""
-    own = replace(subject.model, way=without_records(plainly))
-    cudnn = replace(subject.model, way=cudnn_first(own.way))
-    contiguous = partial(laid_out, subject.model.pipe, torch.contiguous_format)
-    channels = partial(laid_out, subject.model.pipe, torch.channels_last)
     told: dict[str, Figures] = {}
-    for name, plain, chosen in (
-        ("cuDNN's attention first", (own, nullcontext), (cudnn, nullcontext)),
-        ("channels last", (own, contiguous), (own, channels)),
-    ):
-        told[name] = chosen_between(subject, name, plain, chosen)
+    for choice in choices(subject):
+        told[choice.name] = chosen_between(subject, choice)
         subject.keep({"kernels": told})
     return {"kernels": told}
 
 
-def chosen_between(
-    subject: Subject,
-    name: str,
-    plain: tuple[Checkpoint, Setting],
-    chosen: tuple[Checkpoint, Setting],
-) -> Figures:
+def choices(subject: Subject) -> Iterator[Choice]:
+    """Those that the device has; the small models of a trial have a GPU's too."""
+    model = subject.model
+    own = replace(model, way=without_records(plainly))
+    ways: dict[str, Way] = {}
+    if subject.small or model.device.type == "cuda":
+        ways["cuDNN's attention first"] = cudnn_first(own.way)
+    if model.device.type == "cpu":
+        denoiser = getattr(model.pipe, denoiser_name(model.pipe))
+        ways["linear layers by oneDNN"] = by_onednn(denoiser, own.way)
+        ways["packed convolutions"] = with_packs(denoiser, own.way)
+    for name, way in ways.items():
+        if way is not own.way:  # else there is nothing to choose
+            yield Choice(name, (own, nullcontext), (replace(model, way=way), nullcontext))
+    contiguous = partial(laid_out, model.pipe, torch.contiguous_format)
+    channels = partial(laid_out, model.pipe, torch.channels_last)
+    yield Choice("channels last", (own, contiguous), (own, channels))
+
+
+def chosen_between(subject: Subject, choice: Choice) -> Figures:
     """Figures of one choice; gated: the same picture."""
+    name, plain, chosen = choice
     job = subject.job(steps=subject.few_steps)
     # One more, for the first is slow for reasons that do not come back.
     pairs = ((painted(*plain, job), painted(*chosen, job)) for _ in range(subject.rounds + 1))

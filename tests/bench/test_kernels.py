@@ -8,7 +8,7 @@ import torch
 from bench import kernels, stages, tables
 from bench.architectures import ARCHITECTURES, built
 from bench.subject import Subject, bare
-from models import attention
+from models import attention, linears, packing
 
 
 def small(name: str) -> Subject:
@@ -39,12 +39,15 @@ def test_convolutions_lie_elsewhere_only_meanwhile(subject: Subject) -> None:
 
 def test_each_choice_is_measured_and_gated(subject: Subject) -> None:
     told = kernels.kernels(subject)["kernels"]
-    assert list(told) == ["cuDNN's attention first", "channels last"]
+    own = ["linear layers by oneDNN"] * linears.usable() + [
+        "packed convolutions"
+    ] * packing.usable()
+    assert list(told) == ["cuDNN's attention first", *own, "channels last"]
     for each in told.values():
         assert each["step_gain"] == pytest.approx(
             each["eager_step_seconds"] / each["step_seconds"], rel=1e-3
         )
-    assert [gate["ok"] for gate in subject.gates] == [True, True]
+    assert [gate["ok"] for gate in subject.gates] == [True] * len(told)
     lines = [*tables.choices([{"model": "sd15", "kernels": told}])]
     assert len({len(line) for line in lines}) == 1
 
@@ -58,7 +61,8 @@ def test_cudnn_s_attention_is_tried_first_only_where_it_is_asked_for(subject: Su
     usual, first = torch._C._get_sdp_priority_order()[0], int(attention.CUDNN_FIRST[0].value)
     assert usual != first
     assert {*seen} == {usual, first}
-    assert seen.count(first) * 3 == seen.count(usual)
+    choices = [*kernels.choices(subject)]
+    assert seen.count(first) * (2 * len(choices) - 1) == seen.count(usual)
 
 
 def test_plain_diffusers_is_also_measured_as_it_comes(
