@@ -55,7 +55,8 @@ def examined(painter: Painter, count: int, *, brief: bool) -> Iterator[Scores]:
     yield exams.in_frame(painter, "wide", WIDE, count // 2)
     yield exams.in_frame(painter, "tall", TALL, count // 2)
     yield exams.pairs(painter, count) | exams.counts(painter, count // 2)
-    yield exams.lands(painter, count // 2) | exams.inpainting(painter, count)
+    # One half of the landscapes has a thing in it, the other has the say on lights.
+    yield exams.lands(painter, 2 * count) | exams.inpainting(painter, count)
     yield exams.negatives(painter, max(200, count))
     yield exams.guidance_gain(painter, scenes) | exams.ceiling(painter, count)
     yield {"seconds per picture": seconds_each(painter)}
