@@ -7,7 +7,7 @@ without, only at the end, as in production.
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -19,6 +19,7 @@ from models.vision import LIBRARY as LIBRARY  # ahead of diffusers
 from models import device
 from models.checkpoint import Checkpoint
 from models.contract import AnyEvent, Cancelled, Failed, Finished, Image, Job, Step
+from models.merge import plainly
 from models.studio import Studio
 
 MODEL = "bench"
@@ -137,12 +138,12 @@ class Sitting:
 
 def counted(model: Checkpoint, job: Job) -> tuple[float, float]:
     """TFLOP of the matrix products, convolutions and attention of the job's one step, and of its
-    decoding.
+    decoding: those of torch's own kernels, for of others its counter knows nothing.
 
     Raises:
         Spoiled: the picture did not come out.
     """
-    sitting = Sitting(model)
+    sitting = Sitting(replace(model, way=plainly))
     sitting.start(job)
     with FlopCounterMode(display=False, custom_mapping=COUNTERS) as counter:
         sitting.until_step(1)

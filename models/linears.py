@@ -6,7 +6,6 @@ public name.
 """
 
 import functools
-import math
 import platform
 from contextvars import ContextVar
 from pathlib import Path
@@ -17,7 +16,7 @@ from torch import nn
 
 from models.merge import Forward, Way
 
-LEAST = 1 << 20  # multiplications: of fewer, to ask oneDNN takes longer than it saves
+LEAST = 1 << 21  # multiplications: of fewer, to ask oneDNN takes longer than it saves
 
 _asked: ContextVar[bool] = ContextVar("_asked", default=False)
 
@@ -28,7 +27,7 @@ class OneDnnLinear(nn.Linear):
     def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002  torch's name
         if torch.compiler.is_compiling():  # by whom it is said is not seen there
             return super().forward(input)
-        if not _asked.get() or math.prod(input.shape) * self.out_features < LEAST:
+        if not _asked.get() or input.numel() * self.out_features < LEAST:
             return super().forward(input)
         # nothing follows it: "none", with no numbers and no name
         call: Any = torch.ops.mkldnn._linear_pointwise

@@ -16,8 +16,9 @@ from bench import engine, lossy, publish, running, sitting, stages, tables, tuni
 from bench.architectures import ARCHITECTURES, SMALL_SIDE, built, outlined
 from bench.lossy import compiled
 from bench.subject import Subject
-from models import attention, compilation, eight, merge, weights
+from models import attention, compilation, eight, linears, merge, weights
 from models.graphs import Graphs
+from models.linears import by_onednn
 from models.merge import Forward, plainly
 from models.pixels import Arrival
 from models.shell import denoiser_name
@@ -66,7 +67,7 @@ def test_everything_is_measured_and_gated(run: Run, capsys: pytest.CaptureFixtur
     (row,) = report["models"]
     assert not row["failed"]
     assert not row["skipped"]
-    assert len(row["gates"]) == 10
+    assert len(row["gates"]) == 8 + len(row["kernels"])
     assert row["served"][0]["canvases"] == 1
     missing = set(tables.COLUMNS) - set(row)
     assert not missing
@@ -77,6 +78,18 @@ def test_everything_is_measured_and_gated(run: Run, capsys: pytest.CaptureFixtur
     assert row["compiled"] is False
     assert [each["canvases"] for each in row[f"batch_{SMALL_SIDE}"]] == [1, 2]
     assert "| sd15 | 64 | 4 |" in capsys.readouterr().out
+
+
+def test_arithmetic_is_the_same_by_whichever_kernels(
+    subject: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(linears, "usable", torch.backends.mkldnn.is_available)
+    monkeypatch.setattr(linears, "LEAST", 0)
+    tuned = replace(subject.model, way=by_onednn(subject.model.pipe.unet, plainly))
+    assert tuned.way is not plainly
+    step, rest = sitting.counted(replace(subject.model, way=plainly), subject.job(steps=1))
+    assert min(step, rest) > 0
+    assert sitting.counted(tuned, subject.job(steps=1)) == (step, rest)
 
 
 def test_pictures_that_are_mixed_up_fail_the_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
