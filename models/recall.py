@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from inspect import Signature
 from typing import Any, TypeAlias
+from weakref import WeakMethod
 
 import torch
 
@@ -56,20 +57,21 @@ class Recall:
             dress: the adapters that its text encoders wear.
         """
         for name in METHODS:
-            method = getattr(own, name, None)
-            if method is not None:
+            if hasattr(own, name):
                 signature = signature_of(type(own), name)
-                kept = self._remembering(method, signature, (type(own), name, dress))
-                setattr(own, name, kept)
+                # Weakly, for the pipeline is to end with its picture, and not with the collector.
+                method = WeakMethod(getattr(own, name))
+                setattr(own, name, self._remembering(method, signature, (type(own), name, dress)))
 
     def _remembering(
-        self, method: Callable[..., Any], signature: Signature, kind: Kind
+        self, reference: Callable[[], Any], signature: Signature, kind: Kind
     ) -> Callable[..., Any]:
         own, name, _ = kind
         in_turns = name == "encode_prompt" and own.__name__ in IN_TURNS
 
-        @functools.wraps(method)
+        @functools.wraps(getattr(own, name))
         def replacement(*args: Any, **kwargs: Any) -> Any:
+            method = reference()
             bound = signature.bind(*args, **kwargs)
             bound.apply_defaults()
             said = comparable(bound.arguments)

@@ -1,9 +1,7 @@
-"""Asks the allocator to keep little for itself, and the collector to look at little. Knows nothing
-of what they are used for."""
+"""Asks the allocator to keep little for itself. Knows nothing of what it is used for."""
 
 import contextlib
 import ctypes
-import gc
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # of glibc's mallopt
 LARGE = 4 << 20  # bytes; 1024 x 1024 pixels of three bytes lie below it
@@ -28,12 +26,3 @@ def keep_little() -> None:
         libc.mallopt(M_MMAP_THRESHOLD, LARGE)
         libc.mallopt(M_TRIM_THRESHOLD, IN_HAND)
         libc.mallopt(M_ARENA_MAX, ARENAS)
-
-
-def spare_the_collector() -> None:
-    """Have what exists by now never looked at again, for it stays as long as the process.
-
-    Else each full collection goes through all of it, and stops the event loop for 70 ms and more.
-    """
-    gc.collect()
-    gc.freeze()

@@ -16,8 +16,9 @@ from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from models import collector
 from server.app import Parts, assemble, build
-from server.commands.memory import keep_little, spare_the_collector
+from server.commands.memory import keep_little
 from server.commands.terminal import Named, Overrides, local_address, read
 from server.edge.ops import Readiness
 from server.errors import Refusal
@@ -92,7 +93,7 @@ class Serving:
             print(reason, file=sys.stderr, flush=True)
         if not readiness.ready:
             return self._fail()
-        spare_the_collector()
+        collector.spare()
         example = EXAMPLE.format(url=self._url, model=self._model)
         print(f"\nlimner is ready on {self._url}\n\n{example}\n", flush=True)
 

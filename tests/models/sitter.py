@@ -1,5 +1,8 @@
 """Ways to have a tiny checkpoint paint: in a studio among others, or by itself and looked at."""
 
+import gc
+import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +11,7 @@ import numpy as np
 import torch
 
 from models import families
+from models.canvas import Model
 from models.checkpoint import Checkpoint
 from models.contract import AnyEvent, Failed, Finished, Image, Job, ModelSpec
 from models.studio import Studio
@@ -17,7 +21,7 @@ from tests.models.stock import FAMILY_OF, HEIGHT, WIDTH, mask, picture, raw
 class Run:
     """A studio, and what came out of it."""
 
-    def __init__(self, model: Checkpoint) -> None:
+    def __init__(self, model: Model) -> None:
         self.events: list[AnyEvent] = []
         self.studio = Studio(self.events.append)
         for kind in ("forward", "decode"):
@@ -35,6 +39,25 @@ class Run:
             self.studio.tick()
             ticks += 1
         return ticks
+
+    def cancel(self) -> None:
+        """After the first step."""
+        self.studio.tick()
+        self.studio.close()
+
+    def frees(self, asked: Job, end: "Callable[[Run], Any]") -> bool:
+        """Whether nothing of a canvas waits for the collector when it has ended so."""
+        gc.disable()
+        try:
+            self.start(asked)
+            canvas = weakref.ref(self.studio._canvases[asked.id, 0])
+            end(self)
+            deadline = time.monotonic() + 5
+            while canvas() is not None and time.monotonic() < deadline:
+                time.sleep(0.01)  # its thread may be in its last instruction
+            return canvas() is None
+        finally:
+            gc.enable()
 
     def pixels(self, name: str) -> np.ndarray:
         (end,) = [e for e in self.events if isinstance(e, Finished | Failed) and e.job == name]

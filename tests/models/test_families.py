@@ -63,6 +63,15 @@ def company(name: str) -> list[Job]:
     ]
 
 
+@pytest.mark.parametrize(("name", "task"), CASES)
+def test_nothing_of_a_picture_waits_for_the_collector(
+    model_of: Callable[[str], Checkpoint], name: str, task: str
+) -> None:
+    run = Run(model_of(name))
+    assert run.frees(job("owl", task, preview_every=1), Run.finish)
+    assert run.frees(job("cat", task), Run.cancel)
+
+
 @pytest.mark.parametrize("name", list(STOCK))
 def test_in_company_each_equals_the_stock_pipeline(
     model_of: Callable[[str], Checkpoint], folder_of: Callable[[str], Path], name: str

@@ -1,6 +1,8 @@
 """Pipelines without a family of their own: the same jobs, events and cancel, unmerged."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from diffusers import DiffusionPipeline
 from models.contract import AnyEvent, Cancelled, Failed, Finished, Job, ModelSpec, Step
 from models.families import generic
 from models.studio import Studio
+from tests.models.sitter import Run
 
 SIZE = 64
 
@@ -79,6 +82,14 @@ def test_interleaved_it_equals_the_stock_pipeline(
         assert np.abs(difference).max() <= 1
     assert Cancelled("cat", 0) in events
     assert [e.step for e in events if isinstance(e, Step) and e.job == "owl"] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("end", [Run.finish, Run.cancel])
+def test_nothing_of_a_picture_waits_for_the_collector(
+    model: generic.Generic, end: Callable[[Run], Any]
+) -> None:
+    run(model, job("owl"))
+    assert Run(model).frees(job("fox"), end)
 
 
 def test_what_it_cannot_do_is_a_bad_job(model: generic.Generic) -> None:

@@ -16,6 +16,7 @@ from models import families, lora
 from models.checkpoint import Checkpoint
 from models.contract import AnyEvent, Failed, Finished, Job, LoraSpec, ModelSpec
 from models.studio import Studio
+from tests.models.sitter import Run
 
 SIDE = 64
 FAMILY_OF = {
@@ -161,6 +162,8 @@ def test_each_wears_its_own_and_nothing_is_left(
     now = weights(model)
     assert before.keys() == now.keys()
     assert all(torch.equal(before[key], now[key]) for key in before)
+    for end in (Run.finish, Run.cancel):
+        assert Run(model).frees(job("owl", ("a", 1.0)), end)
 
 
 def test_those_who_wear_the_same_share_forwards(dressed: Callable[[str], Checkpoint]) -> None:

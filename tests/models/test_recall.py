@@ -124,7 +124,7 @@ def test_room_is_counted_in_bytes() -> None:
     for prompt in ("a", "b", "c"):
         pipe.encode_prompt(prompt)
     assert (len(recall), recall.size) == (2, 64)
-    small = Recall(most_bytes=10)
+    small, pipe = Recall(most_bytes=10), Pipe()
     small.attach(pipe, None)
     pipe.encode_prompt("d")
     assert len(small) == 0

@@ -237,6 +237,7 @@ def test_nothing_is_left_of_a_canvas(
     if cancelled:
         run.studio.cancel("owl", 0)
     run.finish()
+    assert run.frees(long("fox", "generate"), Run.cancel if cancelled else Run.finish)
     gc.collect()
     assert [*denoiser.named_modules()] == before
     assert all(each() is None for each in (*guesses, *outputs))
