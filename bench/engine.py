@@ -35,6 +35,8 @@ from bench.tunings import again, graphs, tunings
 from models import device
 from models.checkpoint import Checkpoint
 from models.families import loader
+from models.linears import by_onednn
+from models.merge import Forward, plainly
 from models.shell import denoiser_name
 
 T = TypeVar("T")
@@ -207,15 +209,17 @@ def everything(name: str, small: bool) -> dict[str, Callable[[Subject], Figures]
 
 
 def reached(target: torch.device) -> float:
-    """TFLOP/s of large matrix products, the best of several: what a step is held to."""
-    dtype = device.dtype_for("auto", target)
+    """TFLOP/s of large matrix products, the best of several by the faster of torch's libraries:
+    what a step is held to."""
     side = 8192 if target.type == "cuda" else 1024
-    a = torch.randn(side, side, device=target).to(dtype)
-    b, best = torch.randn(side, side, device=target).to(dtype), float("inf")
-    for _ in range(PRODUCTS):
+    place = {"device": target, "dtype": device.dtype_for("auto", target)}
+    layer = torch.nn.Linear(side, side, bias=False, **place)
+    product, best = Forward(layer, {"input": torch.randn(side, side).to(**place)}), float("inf")
+    for way in [plainly, by_onednn(layer, plainly)] * PRODUCTS:
         device.settle(target)
         began = time.perf_counter()
-        torch.mm(a, b)
+        with torch.no_grad():
+            way(product)
         device.settle(target)
         best = min(best, time.perf_counter() - began)
     return 2 * side**3 / best / 1e12

@@ -92,6 +92,13 @@ def test_arithmetic_is_the_same_by_whichever_kernels(
     assert sitting.counted(tuned, subject.job(steps=1)) == (step, rest)
 
 
+def test_a_step_is_held_to_the_faster_of_two_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "by_onednn", lambda layer, way: way)
+    plain = engine.reached(torch.device("cpu"))
+    monkeypatch.setattr(engine, "by_onednn", lambda layer, way: lambda product: None)
+    assert engine.reached(torch.device("cpu")) > 10 * plain > 0
+
+
 def test_pictures_that_are_mixed_up_fail_the_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = merge.split
     monkeypatch.setattr(merge, "split", lambda *given: whole(*given)[::-1])
