@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from models.merge import Forward, Way
+from models import onednn
+from models.merge import Way
 
 LEAST = 1 << 21  # multiplications: of fewer, to ask oneDNN takes longer than it saves
 
@@ -43,21 +44,12 @@ def by_onednn(network: nn.Module, way: Way) -> Way:
         return way
     for linear in found:
         linear.__class__ = OneDnnLinear
-
-    def run(forward: Forward) -> Any:
-        before = _asked.set(True)
-        try:
-            return way(forward)
-        finally:
-            _asked.reset(before)
-
-    return run
+    return onednn.told(_asked, True, way)
 
 
 def usable() -> bool:
     """Whether this processor is of the kind on which it was measured."""
-    cpu = torch.backends.cpu.get_cpu_capability()
-    return torch.backends.mkldnn.is_available() and cpu == "AVX512" and maker() == "AuthenticAMD"
+    return onednn.usable() and maker() == "AuthenticAMD"
 
 
 @functools.cache

@@ -14,7 +14,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import nn
 
-from models.merge import Forward, Way
+from models import onednn
+from models.merge import Way
 
 MOST = 64 << 20  # bytes of convolutions: in larger networks their order costs less than their room
 LEAST = 2  # rows: a small single one is quicker in torch's own kernel, which wants no order
@@ -41,28 +42,14 @@ class PackedConv2d(nn.Conv2d):
 
 def with_packs(network: nn.Module, way: Way) -> Way:
     """The way, with packed convolutions in the network if it is small enough."""
-    if not usable():
+    if not onednn.usable():
         return way
     packs = {conv: packed(conv) for conv in packable(network)}
     if not packs:
         return way
     for conv in packs:
         conv.__class__ = PackedConv2d
-
-    def run(forward: Forward) -> Any:
-        before = _packs.set(packs)
-        try:
-            return way(forward)
-        finally:
-            _packs.reset(before)
-
-    return run
-
-
-def usable() -> bool:
-    """Whether this processor is of the kind on which it was measured."""
-    cpu = torch.backends.cpu.get_cpu_capability()
-    return torch.backends.mkldnn.is_available() and cpu == "AVX512"
+    return onednn.told(_packs, packs, way)
 
 
 def packable(network: nn.Module) -> list[nn.Conv2d]:

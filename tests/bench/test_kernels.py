@@ -8,7 +8,7 @@ import torch
 from bench import kernels, stages, tables
 from bench.architectures import ARCHITECTURES, built
 from bench.subject import Subject, bare
-from models import attention, linears, packing
+from models import attention, linears, onednn
 
 
 def small(name: str) -> Subject:
@@ -39,9 +39,8 @@ def test_convolutions_lie_elsewhere_only_meanwhile(subject: Subject) -> None:
 
 def test_each_choice_is_measured_and_gated(subject: Subject) -> None:
     told = kernels.kernels(subject)["kernels"]
-    own = ["linear layers by oneDNN"] * linears.usable() + [
-        "packed convolutions"
-    ] * packing.usable()
+    own = ["linear layers by oneDNN"] * linears.usable()
+    own += ["packed convolutions"] * onednn.usable()
     assert list(told) == ["cuDNN's attention first", *own, "channels last"]
     for each in told.values():
         assert each["step_gain"] == pytest.approx(

@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image as Pillow
 
-from models import families, linears, packing, tiles
+from models import families, onednn, tiles
 from models.canvas import Call
 from models.checkpoint import Checkpoint
 from models.contract import AnyEvent, Cancelled, Failed, Finished, Image, Job, ModelSpec, Step
@@ -378,8 +378,7 @@ def test_what_travels_paints_the_same(
     assert travels(model.pipe.text_encoder)
     assert travels(part) == (how == "all")
     if how == "all":  # layers whose weights move are run as torch has it
-        monkeypatch.setattr(packing, "usable", lambda: False)
-        monkeypatch.setattr(linears, "usable", lambda: False)
+        monkeypatch.setattr(onednn, "usable", lambda: False)
     run, expected = Run(model), Run(load(name, folder_of(name)))
     for asked in company(name):
         run.start(asked)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from models import packing, tuning
+from models import onednn, packing, tuning
 from models.checkpoint import Checkpoint
 from models.contract import ModelSpec, Offload, Tuning
 from models.merge import RULES, Forward, plainly
@@ -20,7 +20,7 @@ from tests.models.sitter import load
 CPU = torch.device("cpu")
 PACKED = "mkldnn::_convolution_pointwise"
 
-pytestmark = pytest.mark.skipif(not packing.usable(), reason="needs oneDNN with AVX-512")
+pytestmark = pytest.mark.skipif(not onednn.usable(), reason="needs oneDNN with AVX-512")
 
 
 @pytest.fixture(scope="module")
