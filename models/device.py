@@ -93,7 +93,8 @@ def name(device: torch.device) -> str:
     """The hardware, in its maker's words."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"CPU, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"CPU, {threads} thread{'s' * (threads > 1)}"
 
 
 def memory(device: torch.device) -> Memory:

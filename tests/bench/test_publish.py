@@ -92,7 +92,7 @@ def test_what_was_never_kept_leaves_a_page_as_it_is(house: Path) -> None:
 
 def test_the_figures_of_a_gpu_are_kept_under_its_name(house: Path) -> None:
     assert publish.kept("engine", "NVIDIA H200").name == "engine-nvidia-h200.json"
-    assert publish.kept("engine", "CPU, 1 threads").name == "engine-cpu.json"
+    assert publish.kept("engine", "CPU, 1 thread").name == "engine-cpu.json"
 
 
 def test_the_plans_of_one_gpu_share_a_place(house: Path) -> None:
